@@ -1,0 +1,1 @@
+"""What can be computed: values, operators, pipelines. Knows no server and no store."""
