@@ -38,12 +38,14 @@ class ValueType:
     """What the planner knows of a value before it exists.
 
     `unit` is UCUM and only meaningful for volumes; `on_source_grid` says that voxels coincide with the
-    pixels of the source images, which a DICOM result must.
+    pixels of the source images, which a DICOM result must; `segments` are the names of labels 1, 2, ...
+    (empty: not known before the kernel has run).
     """
 
     kind: Kind
     unit: str = ""
     on_source_grid: bool = False
+    segments: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         return f"{self.kind}[{self.unit}]" if self.unit else str(self.kind)
@@ -60,9 +62,13 @@ class ImageReference:
 
 @dataclass(frozen=True, slots=True)
 class Series:
-    """The images of one DICOM series, in ascending order of SOP Instance UID; pixels not yet read."""
+    """The images of one DICOM series, in ascending order of SOP Instance UID; pixels not yet read.
+
+    offset: how many images of the series come before these, where this is a part of it.
+    """
 
     images: tuple[ImageReference, ...]
+    offset: int = 0
 
     def __post_init__(self) -> None:
         uids = [image.sop_instance_uid for image in self.images]

@@ -84,9 +84,7 @@ def read_plan(data: bytes) -> Plan:
     return plan
 
 
-def node_identity(
-    operator: str, version: int, parameters: dict[str, Any], inputs: tuple[str, ...]
-) -> str:
+def node_identity(operator: str, version: int, parameters: dict[str, Any], inputs: tuple[str, ...]) -> str:
     """Equal work has an equal name in every pipeline: operator, version, parameters, identities of inputs."""
     return identity(
         {"operator": operator, "version": version, "parameters": parameters, "inputs": list(inputs)}

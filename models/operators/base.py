@@ -90,6 +90,10 @@ class Operator:
     per_job: ClassVar[bool] = False
     """True where the result carries the job's identity, so it is never shared between jobs."""
     arity: ClassVar[int] = 1
+    file_parameters: ClassVar[tuple[str, ...]] = ()
+    """Fields that name a file while authored; compiling puts the file in the store and its digest here."""
+    idempotent: ClassVar[bool] = False
+    """True where applying it again to its own result (further inputs alike) gives the same bytes."""
 
     @abstractmethod
     def infer(self, inputs: Sequence[ValueType]) -> ValueType:
@@ -113,6 +117,7 @@ class Operator:
 
         Raises: PipelineError naming the key, for an unknown or missing parameter or a value it refuses.
         """
-        from models.operators.parameters import checked_fields  # typing machinery, not needed to compute
+        from models.operators.parameters import construct  # typing machinery, not needed to compute
 
-        return cls(**checked_fields(cls, parameters))
+        operator: Self = construct(cls, parameters)
+        return operator

@@ -1,0 +1,238 @@
+"""Golden cases: run a plan on inputs whose answer is known, here and now, and record how it went."""
+
+import math
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from models.errors import InputRefused
+from models.golden import ExpectedOutput, GoldenCase, golden_case
+from models.operators.base import KernelContext
+from models.values import Affine, LabelMap, Measurements, Series, Value
+from object_store.digest import Digest
+from object_store.opening import Store
+from planner.canonical import canonical_json
+from planner.execute import OperatorFrom, operator_of, run_plan
+from planner.machine import machine_id
+from planner.names import BINDING, check_name
+from planner.plan import Plan, PlannedOutput
+from planner.resources import StoreResources
+from planner.stored_series import materialised
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One number that a case expects. `required` says what would have passed."""
+
+    case: str
+    output: str
+    what: str
+    measured: float | None
+    required: str
+    passed: bool
+
+    def __str__(self) -> str:
+        measured = "nothing" if self.measured is None else f"{self.measured:.4g}"
+        return f"{self.case}: {self.output}: {self.what} is {measured}, must be {self.required}"
+
+
+class CheckReport(msgspec.Struct, frozen=True, kw_only=True):
+    """How a plan did on its golden cases on one machine model, under one binding."""
+
+    pipeline: str
+    plan: str
+    binding: str
+    machine: str
+    findings: tuple[Finding, ...]
+
+    @property
+    def passed(self) -> bool:
+        """True if every number is as it must be; a plan without golden cases has nothing to fail."""
+        return all(finding.passed for finding in self.findings)
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        return tuple(str(finding) for finding in self.findings if not finding.passed)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Truth:
+    """Labels in the grid of `affine`, or (None) in that of the result."""
+
+    labels: NDArray[np.uint8]
+    segments: tuple[str, ...]
+    affine: Affine | None
+
+
+Checked = Callable[[str], None]
+"""Called with a case's title when it is done, for progress."""
+
+
+def check_plan(
+    store: Store,
+    digest: Digest,
+    plan: Plan,
+    operators: OperatorFrom = operator_of,
+    checked: Checked = lambda title: None,
+) -> CheckReport:
+    """Run every golden case of the plan and record the report in the store."""
+    binding = store.names.get(BINDING)
+    findings: list[Finding] = []
+    for fields in plan.golden:
+        case = golden_case(fields)
+        findings += _check_case(store, plan, case, operators)
+        checked(case.title)
+    report = CheckReport(
+        pipeline=plan.pipeline,
+        plan=str(digest),
+        binding=str(binding) if binding else "",
+        machine=machine_id(),
+        findings=tuple(findings),
+    )
+    stored = store.objects.put(canonical_json(msgspec.to_builtins(report)))
+    store.names.set(check_name(report.machine, digest.sha256), stored)
+    return report
+
+
+def recorded_check(store: Store, digest: Digest) -> CheckReport | None:
+    """The last report of this plan on this machine model. It holds for any binding: stage cuts change no value."""
+    stored = store.names.get(check_name(machine_id(), digest.sha256))
+    return msgspec.json.decode(store.objects.get(stored), type=CheckReport) if stored else None
+
+
+def _check_case(store: Store, plan: Plan, case: GoldenCase, operators: OperatorFrom) -> list[Finding]:
+    outputs = {output.name: output for output in plan.outputs}
+    with tempfile.TemporaryDirectory(prefix="lightbox-check-") as folder:
+        series, truth = _input(store, case, Path(folder))
+        wanted = [n for o in plan.outputs for n in (o.mask, o.measurements) if n is not None]
+        context = KernelContext(resources=StoreResources(store.objects.root))
+        try:
+            values = run_plan(plan, series, context, tuple(dict.fromkeys(wanted)), operators)
+        except InputRefused as refused:
+            return [_refused(case, refused)]
+    findings = []
+    for expected in case.expect:
+        findings += _check_output(store, case, expected, outputs[expected.output], values, truth)
+    return findings
+
+
+def _input(store: Store, case: GoldenCase, folder: Path) -> tuple[Series, _Truth | None]:
+    if case.input is not None:
+        return materialised(store, Digest.parse(case.input)), None
+    assert case.phantom is not None
+    from models.phantom import make_phantom, phantom_series
+
+    truth = make_phantom(case.phantom).truth
+    series = phantom_series(case.phantom, folder)
+    return series, _Truth(truth.labels, truth.segments, truth.affine)
+
+
+def _check_output(
+    store: Store,
+    case: GoldenCase,
+    expected: ExpectedOutput,
+    output: PlannedOutput,
+    values: Mapping[str, Value],
+    truth: _Truth | None,
+) -> list[Finding]:
+    findings = []
+    if expected.label_map is not None:
+        labels = np.load(_file(store, expected.label_map), allow_pickle=False)
+        truth = _Truth(labels, tuple(s.name for s in output.segments), None)
+    mask = values[output.mask]
+    assert isinstance(mask, LabelMap)
+    for segment, least in expected.dice:
+        parts = dict(expected.truth).get(segment, (segment,))
+        assert truth is not None  # `check` saw to it when the pipeline was read
+        found = dice(mask, segment, truth.labels, _label_numbers(truth, parts), truth.affine)
+        passed = found is not None and found >= least
+        findings.append(_finding(case, output, f"Dice of {segment}", found, f"at least {least:g}", passed))
+    if expected.measurements:
+        assert output.measurements is not None
+        measured = values[output.measurements]
+        assert isinstance(measured, Measurements)
+        by_name = {f"{m.segment} {m.quantity}": m for m in measured.items}
+        for name, wanted in expected.measurements:
+            value = by_name[name].value if name in by_name else None
+            passed = value is not None and abs(value - wanted.value) <= wanted.tolerance
+            required = f"{wanted.value:g} within {wanted.tolerance:g}"
+            findings.append(_finding(case, output, name, value, required, passed))
+    return findings
+
+
+def dice(
+    mask: LabelMap,
+    segment: str,
+    truth: NDArray[np.uint8],
+    truth_labels: tuple[int, ...],
+    truth_affine: Affine | None,
+) -> float | None:
+    """Overlap of a segment with the truth, 0 to 1 (1 if both are empty); None if they cannot be compared.
+
+    truth: uint8[slices, rows, columns] on the mask's grid, which may run the other way along its axes.
+    """
+    if segment not in mask.segments or not truth_labels:
+        return None
+    if truth_affine is not None:
+        turned = _along(truth, truth_affine, mask.affine)
+        if turned is None:
+            return None
+        truth = turned
+    if truth.shape != mask.labels.shape:
+        return None
+    ours = mask.labels == mask.segments.index(segment) + 1
+    theirs = np.isin(truth, truth_labels)
+    together = int(ours.sum()) + int(theirs.sum())
+    return 1.0 if together == 0 else 2.0 * int((ours & theirs).sum()) / together
+
+
+def _along(labels: NDArray[np.uint8], affine: Affine, target: Affine) -> NDArray[np.uint8] | None:
+    """Labels with their axes turned to run as the target's do; None if the grids differ in more than that."""
+    steps = np.linalg.inv(target[:3, :3]) @ affine[:3, :3]
+    signs = np.sign(np.diag(steps))
+    if not np.allclose(steps, np.diag(signs), atol=1e-3) or not signs.all():
+        return None
+    return labels[tuple(slice(None, None, int(sign)) for sign in signs)]
+
+
+def _label_numbers(truth: _Truth, names: tuple[str, ...]) -> tuple[int, ...]:
+    """Labels of these segments; empty if one of them is unknown."""
+    if not set(names) <= set(truth.segments):
+        return ()
+    return tuple(truth.segments.index(name) + 1 for name in names)
+
+
+def _finding(
+    case: GoldenCase, output: PlannedOutput, what: str, value: float | None, required: str, passed: bool
+) -> Finding:
+    finite = value is not None and math.isfinite(value)
+    return Finding(
+        case=case.title,
+        output=output.name,
+        what=what,
+        measured=value if finite else None,
+        required=required,
+        passed=passed,
+    )
+
+
+def _refused(case: GoldenCase, refused: InputRefused) -> Finding:
+    return Finding(
+        case=case.title,
+        output="",
+        what=f"the input ({refused.reason})",
+        measured=None,
+        required="accepted",
+        passed=False,
+    )
+
+
+def _file(store: Store, digest: str) -> Any:
+    import io
+
+    return io.BytesIO(store.objects.get(Digest.parse(digest)))

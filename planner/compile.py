@@ -1,0 +1,156 @@
+"""Pipelines into plans, and all live plans of a store into one binding."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from models.golden import GoldenCase
+from models.operators.base import Operator
+from models.pipeline import Pipeline, Step, check
+from object_store.digest import Digest
+from object_store.opening import Store
+from planner.binding import Binding, Stage, read_binding
+from planner.canonical import canonical_json
+from planner.errors import UnknownPipeline
+from planner.execute import OperatorFrom, operator_of
+from planner.graph import graph_of
+from planner.lower import Encoder, lower, registered_encoder
+from planner.machine import machine_facts
+from planner.names import BINDING, PLANS, TENANTS, plan_name
+from planner.plan import Plan, read_plan
+from planner.rewrite import rewrite
+from planner.stages import cut_stages
+
+Costing = Callable[[Mapping[str, Plan], tuple[Stage, ...]], tuple[Stage, ...]]
+"""Gives stages (of plans by digest) their costs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """A pipeline in the store."""
+
+    plan: Plan
+    digest: Digest
+    new: bool
+    """False: the pipeline stood for this very plan before."""
+
+
+def compile_pipelines(
+    store: Store,
+    pipelines: Iterable[Pipeline],
+    *,
+    costing: Costing | None = None,
+    encoder: Encoder = registered_encoder,
+    operators: OperatorFrom = operator_of,
+) -> tuple[Compiled, ...]:
+    """Put the plan of each pipeline into the store, name it, and rebuild the binding over all live plans.
+
+    The plans depend on the pipelines alone. costing: default: measured (planner.cost).
+    Raises: PipelineError, RuleBroke, StoreError; nothing is named unless all pipelines compile.
+    """
+    plans = [make_plan(store, pipeline, encoder) for pipeline in pipelines]
+    compiled = []
+    for plan in plans:
+        digest, name = store.objects.put(plan.to_bytes()), plan_name(plan.pipeline)
+        compiled.append(Compiled(plan, digest, new=store.names.get(name) != digest))
+        store.names.set(name, digest)
+    bind(store, costing=costing, operators=operators)
+    return tuple(compiled)
+
+
+def make_plan(store: Store, pipeline: Pipeline, encoder: Encoder = registered_encoder) -> Plan:
+    """The plan of a pipeline, with the files it names put into the store."""
+    stored = dataclasses.replace(
+        pipeline,
+        steps=tuple(_stored_step(store, step) for step in pipeline.steps),
+        golden=tuple(_stored_case(store, case) for case in pipeline.golden),
+    )
+    order = tuple(check(stored))
+    return lower(rewrite(graph_of(stored, order)), stored, encoder)
+
+
+def bind(
+    store: Store,
+    also: Iterable[Digest] = (),
+    *,
+    costing: Costing | None = None,
+    operators: OperatorFrom = operator_of,
+) -> Digest:
+    """Rebuild the binding over all live plans and those in `also`, and name it.
+
+    Stages keep the costs measured before. costing: default: measured (planner.cost).
+    """
+    plans = live_plans(store, also)
+    stages = cut_stages(plans, operators)
+    if costing is None:
+        from planner.cost import measured_costs
+
+        costing = measured_costs(store, operators)
+    binding = Binding(
+        machine=machine_facts(),
+        plans={digest: plan.pipeline for digest, plan in plans.items()},
+        stages=costing(plans, stages),
+    )
+    digest = store.objects.put(binding.to_bytes())
+    store.names.set(BINDING, digest)
+    return digest
+
+
+def live_plans(store: Store, also: Iterable[Digest] = ()) -> dict[str, Plan]:
+    """Plans by digest that a pipeline's or a tenant's name stands for now, and those in `also`."""
+    named = {*store.names.items(PLANS).values(), *store.names.items(TENANTS).values(), *also}
+    return {str(digest): read_plan(store.objects.get(digest)) for digest in sorted(named)}
+
+
+def current_binding(store: Store) -> tuple[Digest, Binding] | None:
+    """The binding that new jobs begin with, or None if nothing was compiled yet."""
+    digest = store.names.get(BINDING)
+    return None if digest is None else (digest, read_binding(store.objects.get(digest)))
+
+
+def compiled_plan(store: Store, pipeline: str) -> tuple[Digest, Plan]:
+    """The plan last compiled under this name. Raises: UnknownPipeline."""
+    digest = store.names.get(plan_name(pipeline))
+    if digest is None:
+        raise UnknownPipeline(pipeline)
+    return digest, read_plan(store.objects.get(digest))
+
+
+def _stored_step(store: Store, step: Step) -> Step:
+    operator: Operator = step.operator
+    files = {name: getattr(operator, name) for name in operator.file_parameters}
+    digests = {name: _stored_file(store, path) for name, path in files.items() if path is not None}
+    return dataclasses.replace(step, operator=dataclasses.replace(operator, **digests)) if digests else step
+
+
+def _stored_case(store: Store, case: GoldenCase) -> GoldenCase:
+    expect = tuple(
+        dataclasses.replace(expected, label_map=_stored_file(store, expected.label_map))
+        if expected.label_map is not None
+        else expected
+        for expected in case.expect
+    )
+    stored_input = _stored_series(store, case.input) if case.input is not None else None
+    return dataclasses.replace(case, input=stored_input, expect=expect)
+
+
+def _stored_file(store: Store, path_or_digest: str) -> str:
+    if path_or_digest.startswith("sha256:"):
+        return str(Digest.parse(path_or_digest))
+    return str(store.objects.put_file(Path(path_or_digest)))
+
+
+def _stored_series(store: Store, folder_or_digest: str) -> str:
+    """The digest of a list of the digests of a folder's files (JSON), in the order of their names."""
+    if folder_or_digest.startswith("sha256:"):
+        return str(Digest.parse(folder_or_digest))
+    files = sorted(path for path in Path(folder_or_digest).iterdir() if path.is_file())
+    images = [str(store.objects.put_file(path)) for path in files]
+    return str(store.objects.put(canonical_json({"series": images})))
+
+
+def series_images(data: bytes) -> tuple[Digest, ...]:
+    """The digests of the files of a stored series."""
+    return tuple(Digest.parse(text) for text in json.loads(data)["series"])

@@ -1,0 +1,38 @@
+"""The error tree of `planner`.
+
+PlannerError
+├── UnknownPipeline    a name that was never compiled into this store
+├── NotPromoted        a tenant has no plan of that name
+├── NotChecked         promotion without a passed golden check
+└── RuleBroke          a rewrite rule changed what it promised to keep: our bug, named
+"""
+
+
+class PlannerError(Exception):
+    """Root of everything `planner` raises on purpose."""
+
+
+class UnknownPipeline(PlannerError):  # noqa: N818 - named after what is wrong
+    def __init__(self, pipeline: str) -> None:
+        self.pipeline = pipeline
+        super().__init__(f"pipeline '{pipeline}' has not been compiled into this store")
+
+
+class NotPromoted(PlannerError):  # noqa: N818
+    def __init__(self, tenant: str, pipeline: str) -> None:
+        self.tenant, self.pipeline = tenant, pipeline
+        super().__init__(f"tenant '{tenant}' has no promoted pipeline '{pipeline}'")
+
+
+class NotChecked(PlannerError):  # noqa: N818
+    """`failures` are the sentences of the check that did not pass."""
+
+    def __init__(self, pipeline: str, failures: tuple[str, ...]) -> None:
+        self.pipeline, self.failures = pipeline, failures
+        super().__init__(f"pipeline '{pipeline}' did not pass its golden cases: {'; '.join(failures)}")
+
+
+class RuleBroke(PlannerError):  # noqa: N818
+    def __init__(self, rule: str, what: str) -> None:
+        self.rule = rule
+        super().__init__(f"rule {rule} {what}")

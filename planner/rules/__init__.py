@@ -1,0 +1,1 @@
+"""Rewrite rules: one rule, one file, one promise. planner/rewrite.py lists and drives them."""

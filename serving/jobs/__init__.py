@@ -1,0 +1,1 @@
+"""What the server must not forget: instances, series, jobs, results, deliveries, in one journal."""

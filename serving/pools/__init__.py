@@ -1,0 +1,1 @@
+"""Where stages run: worker processes, and values that pass between them in shared memory."""

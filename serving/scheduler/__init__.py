@@ -1,0 +1,1 @@
+"""What runs next. `decide` is pure: events in, actions out, time an argument; `engine` does what it says."""

@@ -1,0 +1,79 @@
+"""From stored instances to what a contract judges and a job works on. Headers only, no pixels."""
+
+import hashlib
+from collections.abc import Sequence
+
+from models.contract import SeriesFacts
+from models.values import ImageReference, Series
+from serving.jobs.instances import InstanceRow
+
+
+def facts_of(images: Sequence[InstanceRow]) -> SeriesFacts:
+    """What the headers tell of the series these images form. Unknown or unreadable values are None."""
+    first = images[0].attributes
+    return SeriesFacts(
+        modality=first.get("Modality", ""),
+        images=len(images),
+        rows=_integer(first.get("Rows")),
+        columns=_integer(first.get("Columns")),
+        slice_spacing_mm=_slice_spacing_mm(images),
+        pixel_spacing_mm=_pair(first.get("PixelSpacing")),
+    )
+
+
+def voxels_of(images: Sequence[InstanceRow]) -> int:
+    """All pixels of all images: what costs are predicted from."""
+    return sum(
+        (_integer(image.attributes.get("Rows")) or 0) * (_integer(image.attributes.get("Columns")) or 0)
+        for image in images
+    )
+
+
+def series_of(images: Sequence[InstanceRow]) -> Series:
+    """The value that `decode` takes: the images in ascending order of SOP Instance UID."""
+    ordered = sorted(images, key=lambda image: image.sop_instance_uid)
+    return Series(tuple(ImageReference(i.path, i.digest, i.sop_instance_uid) for i in ordered))
+
+
+def input_digest(series: Series) -> str:
+    """The identity of an input: the digests of its images in order."""
+    digests = "\n".join(image.digest for image in series.images)
+    return "sha256:" + hashlib.sha256(digests.encode()).hexdigest()
+
+
+def _slice_spacing_mm(images: Sequence[InstanceRow]) -> float | None:
+    """The median distance between neighbours along the slice normal; None where positions do not tell."""
+    orientation = _numbers(images[0].attributes.get("ImageOrientationPatient"), 6)
+    if orientation is None or len(images) < 2:
+        return None
+    (a, b, c), (d, e, f) = orientation[:3], orientation[3:]
+    normal = (b * f - c * e, c * d - a * f, a * e - b * d)
+    places = []
+    for image in images:
+        position = _numbers(image.attributes.get("ImagePositionPatient"), 3)
+        if position is None:
+            return None
+        places.append(sum(p * n for p, n in zip(position, normal, strict=True)))
+    places.sort()
+    gaps = sorted(high - low for low, high in zip(places, places[1:], strict=False))
+    return gaps[len(gaps) // 2] or None
+
+
+def _integer(text: str | None) -> int | None:
+    try:
+        return int(text) if text else None
+    except ValueError:
+        return None
+
+
+def _numbers(text: str | None, count: int) -> list[float] | None:
+    try:
+        numbers = [float(part) for part in (text or "").split("\\")]
+    except ValueError:
+        return None
+    return numbers if len(numbers) == count else None
+
+
+def _pair(text: str | None) -> tuple[float, float] | None:
+    numbers = _numbers(text, 2)
+    return (numbers[0], numbers[1]) if numbers else None
