@@ -162,7 +162,7 @@ def _step(name: str, tree: Tree, operators: Vocabulary) -> Step:
     inputs = (of,) if isinstance(of, str) else checked_value(tuple[str, ...], of, f"{key}.of")
     parameters = {k: v.plain() for k, v in tree.items() if k not in ("op", "of")}
     for file_key in operator_class.file_parameters:
-        if isinstance(parameters.get(file_key), str):
+        if parameters.get(file_key) and isinstance(parameters[file_key], str):
             parameters[file_key] = _file(tree[file_key], f"{key}.{file_key}")
     return Step(name=name, operator=_construct(operator_class, parameters, key), inputs=inputs)
 

@@ -1,26 +1,25 @@
 """Golden cases: run a plan on inputs whose answer is known, here and now, and record how it went."""
 
+import io
 import math
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from models.errors import InputRefused
 from models.golden import ExpectedOutput, GoldenCase, golden_case
 from models.operators.base import KernelContext
-from models.values import Affine, LabelMap, Measurements, Series, Value
+from models.values import LabelMap, Measurements, Series, Value
 from object_store.digest import Digest
 from object_store.opening import Store
 from planner.canonical import canonical_json
 from planner.execute import OperatorFrom, operator_of, run_plan
 from planner.machine import machine_id
 from planner.names import BINDING, check_name
+from planner.overlap import Truth, dice
 from planner.plan import Plan, PlannedOutput
 from planner.resources import StoreResources
 from planner.stored_series import materialised
@@ -60,15 +59,6 @@ class CheckReport(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(str(finding) for finding in self.findings if not finding.passed)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Truth:
-    """Labels in the grid of `affine`, or (None) in that of the result."""
-
-    labels: NDArray[np.uint8]
-    segments: tuple[str, ...]
-    affine: Affine | None
-
-
 Checked = Callable[[str], None]
 """Called with a case's title when it is done, for progress."""
 
@@ -100,7 +90,7 @@ def check_plan(
 
 
 def recorded_check(store: Store, digest: Digest) -> CheckReport | None:
-    """The last report of this plan on this machine model. It holds for any binding: stage cuts change no value."""
+    """The last report of this plan on this machine model; true of any binding, which changes no value."""
     stored = store.names.get(check_name(machine_id(), digest.sha256))
     return msgspec.json.decode(store.objects.get(stored), type=CheckReport) if stored else None
 
@@ -121,15 +111,15 @@ def _check_case(store: Store, plan: Plan, case: GoldenCase, operators: OperatorF
     return findings
 
 
-def _input(store: Store, case: GoldenCase, folder: Path) -> tuple[Series, _Truth | None]:
+def _input(store: Store, case: GoldenCase, folder: Path) -> tuple[Series, Truth | None]:
     if case.input is not None:
-        return materialised(store, Digest.parse(case.input)), None
+        return materialised(store, Digest.parse(case.input), folder), None
     assert case.phantom is not None
     from models.phantom import make_phantom, phantom_series
 
     truth = make_phantom(case.phantom).truth
     series = phantom_series(case.phantom, folder)
-    return series, _Truth(truth.labels, truth.segments, truth.affine)
+    return series, Truth(truth.labels, truth.segments, truth.affine)
 
 
 def _check_output(
@@ -138,18 +128,19 @@ def _check_output(
     expected: ExpectedOutput,
     output: PlannedOutput,
     values: Mapping[str, Value],
-    truth: _Truth | None,
+    truth: Truth | None,
 ) -> list[Finding]:
     findings = []
     if expected.label_map is not None:
-        labels = np.load(_file(store, expected.label_map), allow_pickle=False)
-        truth = _Truth(labels, tuple(s.name for s in output.segments), None)
+        data = io.BytesIO(store.objects.get(Digest.parse(expected.label_map)))
+        labels = np.load(data, allow_pickle=False)
+        truth = Truth(labels, tuple(s.name for s in output.segments), None)
     mask = values[output.mask]
     assert isinstance(mask, LabelMap)
     for segment, least in expected.dice:
         parts = dict(expected.truth).get(segment, (segment,))
         assert truth is not None  # `check` saw to it when the pipeline was read
-        found = dice(mask, segment, truth.labels, _label_numbers(truth, parts), truth.affine)
+        found = dice(mask, segment, truth, parts)
         passed = found is not None and found >= least
         findings.append(_finding(case, output, f"Dice of {segment}", found, f"at least {least:g}", passed))
     if expected.measurements:
@@ -163,48 +154,6 @@ def _check_output(
             required = f"{wanted.value:g} within {wanted.tolerance:g}"
             findings.append(_finding(case, output, name, value, required, passed))
     return findings
-
-
-def dice(
-    mask: LabelMap,
-    segment: str,
-    truth: NDArray[np.uint8],
-    truth_labels: tuple[int, ...],
-    truth_affine: Affine | None,
-) -> float | None:
-    """Overlap of a segment with the truth, 0 to 1 (1 if both are empty); None if they cannot be compared.
-
-    truth: uint8[slices, rows, columns] on the mask's grid, which may run the other way along its axes.
-    """
-    if segment not in mask.segments or not truth_labels:
-        return None
-    if truth_affine is not None:
-        turned = _along(truth, truth_affine, mask.affine)
-        if turned is None:
-            return None
-        truth = turned
-    if truth.shape != mask.labels.shape:
-        return None
-    ours = mask.labels == mask.segments.index(segment) + 1
-    theirs = np.isin(truth, truth_labels)
-    together = int(ours.sum()) + int(theirs.sum())
-    return 1.0 if together == 0 else 2.0 * int((ours & theirs).sum()) / together
-
-
-def _along(labels: NDArray[np.uint8], affine: Affine, target: Affine) -> NDArray[np.uint8] | None:
-    """Labels with their axes turned to run as the target's do; None if the grids differ in more than that."""
-    steps = np.linalg.inv(target[:3, :3]) @ affine[:3, :3]
-    signs = np.sign(np.diag(steps))
-    if not np.allclose(steps, np.diag(signs), atol=1e-3) or not signs.all():
-        return None
-    return labels[tuple(slice(None, None, int(sign)) for sign in signs)]
-
-
-def _label_numbers(truth: _Truth, names: tuple[str, ...]) -> tuple[int, ...]:
-    """Labels of these segments; empty if one of them is unknown."""
-    if not set(names) <= set(truth.segments):
-        return ()
-    return tuple(truth.segments.index(name) + 1 for name in names)
 
 
 def _finding(
@@ -230,9 +179,3 @@ def _refused(case: GoldenCase, refused: InputRefused) -> Finding:
         required="accepted",
         passed=False,
     )
-
-
-def _file(store: Store, digest: str) -> Any:
-    import io
-
-    return io.BytesIO(store.objects.get(Digest.parse(digest)))

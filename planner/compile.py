@@ -1,7 +1,6 @@
 """Pipelines into plans, and all live plans of a store into one binding."""
 
 import dataclasses
-import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,6 @@ from models.pipeline import Pipeline, Step, check
 from object_store.digest import Digest
 from object_store.opening import Store
 from planner.binding import Binding, Stage, read_binding
-from planner.canonical import canonical_json
 from planner.errors import UnknownPipeline
 from planner.execute import OperatorFrom, operator_of
 from planner.graph import graph_of
@@ -22,6 +20,7 @@ from planner.names import BINDING, PLANS, TENANTS, plan_name
 from planner.plan import Plan, read_plan
 from planner.rewrite import rewrite
 from planner.stages import cut_stages
+from planner.stored_series import store_series
 
 Costing = Callable[[Mapping[str, Plan], tuple[Stage, ...]], tuple[Stage, ...]]
 """Gives stages (of plans by digest) their costs."""
@@ -121,7 +120,7 @@ def compiled_plan(store: Store, pipeline: str) -> tuple[Digest, Plan]:
 def _stored_step(store: Store, step: Step) -> Step:
     operator: Operator = step.operator
     files = {name: getattr(operator, name) for name in operator.file_parameters}
-    digests = {name: _stored_file(store, path) for name, path in files.items() if path is not None}
+    digests = {name: _stored_file(store, path) for name, path in files.items() if path}
     return dataclasses.replace(step, operator=dataclasses.replace(operator, **digests)) if digests else step
 
 
@@ -132,25 +131,16 @@ def _stored_case(store: Store, case: GoldenCase) -> GoldenCase:
         else expected
         for expected in case.expect
     )
-    stored_input = _stored_series(store, case.input) if case.input is not None else None
-    return dataclasses.replace(case, input=stored_input, expect=expect)
+    return dataclasses.replace(case, input=_stored_input(store, case.input), expect=expect)
+
+
+def _stored_input(store: Store, folder_or_digest: str | None) -> str | None:
+    if folder_or_digest is None or folder_or_digest.startswith("sha256:"):
+        return folder_or_digest
+    return str(store_series(store, Path(folder_or_digest)))
 
 
 def _stored_file(store: Store, path_or_digest: str) -> str:
     if path_or_digest.startswith("sha256:"):
         return str(Digest.parse(path_or_digest))
     return str(store.objects.put_file(Path(path_or_digest)))
-
-
-def _stored_series(store: Store, folder_or_digest: str) -> str:
-    """The digest of a list of the digests of a folder's files (JSON), in the order of their names."""
-    if folder_or_digest.startswith("sha256:"):
-        return str(Digest.parse(folder_or_digest))
-    files = sorted(path for path in Path(folder_or_digest).iterdir() if path.is_file())
-    images = [str(store.objects.put_file(path)) for path in files]
-    return str(store.objects.put(canonical_json({"series": images})))
-
-
-def series_images(data: bytes) -> tuple[Digest, ...]:
-    """The digests of the files of a stored series."""
-    return tuple(Digest.parse(text) for text in json.loads(data)["series"])

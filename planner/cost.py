@@ -78,7 +78,7 @@ def measure(
     operators: OperatorFrom = operator_of,
     measured: Measured = lambda name: None,
 ) -> dict[str, CostModel]:
-    """Costs of the stages whose ids are `wanted`. A stage that fails on the phantom keeps the default cost."""
+    """Costs of the stages whose ids are `wanted`; one that fails on the phantom keeps the default cost."""
     resources = StoreResources(store, threads=1)
     needed = _with_ancestors(stages, wanted)
     samples: dict[str, list[Sample]] = {stage_id: [] for stage_id in wanted}

@@ -12,19 +12,19 @@ class PlannerError(Exception):
     """Root of everything `planner` raises on purpose."""
 
 
-class UnknownPipeline(PlannerError):  # noqa: N818 - named after what is wrong
+class UnknownPipeline(PlannerError):
     def __init__(self, pipeline: str) -> None:
         self.pipeline = pipeline
         super().__init__(f"pipeline '{pipeline}' has not been compiled into this store")
 
 
-class NotPromoted(PlannerError):  # noqa: N818
+class NotPromoted(PlannerError):
     def __init__(self, tenant: str, pipeline: str) -> None:
         self.tenant, self.pipeline = tenant, pipeline
         super().__init__(f"tenant '{tenant}' has no promoted pipeline '{pipeline}'")
 
 
-class NotChecked(PlannerError):  # noqa: N818
+class NotChecked(PlannerError):
     """`failures` are the sentences of the check that did not pass."""
 
     def __init__(self, pipeline: str, failures: tuple[str, ...]) -> None:
@@ -32,7 +32,7 @@ class NotChecked(PlannerError):  # noqa: N818
         super().__init__(f"pipeline '{pipeline}' did not pass its golden cases: {'; '.join(failures)}")
 
 
-class RuleBroke(PlannerError):  # noqa: N818
+class RuleBroke(PlannerError):
     def __init__(self, rule: str, what: str) -> None:
         self.rule = rule
         super().__init__(f"rule {rule} {what}")

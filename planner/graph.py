@@ -85,11 +85,16 @@ class Graph:
         """Ids of the nodes that some output needs."""
         return frozenset(node.id for node in reachable(w for o in self.outputs for w in o.works()))
 
+    def without_dead(self) -> "Graph":
+        """The graph without nodes that no output needs."""
+        live = self.live()
+        return Graph(tuple(node for node in self.nodes if node.id in live), self.outputs)
+
     def rewritten(self, rewrite: Callable[[Work], Work | None]) -> "Graph":
         """The graph with every node replaced by what `rewrite` gives for it (None: as it is).
 
         Inputs are rewritten before their readers; `rewrite` sees nodes whose inputs are already new. What
-        nobody reads any more stays, for `drop_dead`.
+        nobody reads any more stays.
         """
         new: dict[str, Work] = {}
         nodes: dict[str, Work] = {}

@@ -16,9 +16,9 @@ Encoder = Callable[[Pipeline, Output], Operator]
 
 def registered_encoder(pipeline: Pipeline, output: Output) -> Operator:
     """The bundled `encode_seg` with what the output says."""
-    from models.operators.registry import operator_from
+    from models.operators.registry import OPERATORS
 
-    return operator_from("encode_seg", None, encoder_parameters(pipeline, output))
+    return OPERATORS["encode_seg"].from_parameters(encoder_parameters(pipeline, output))
 
 
 def encoder_parameters(pipeline: Pipeline, output: Output) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """A series kept in the store, for golden cases: a list of its images' digests, in canonical JSON."""
 
-import io
 import json
 from pathlib import Path
 
@@ -21,22 +20,16 @@ def series_images(data: bytes) -> tuple[Digest, ...]:
     return tuple(Digest.parse(text) for text in json.loads(data)["series"])
 
 
-def materialised(store: Store, digest: Digest) -> Series:
-    """The stored series as kernels want it: its images read from the store's own files."""
-    return Series(
-        tuple(
-            sorted(
-                (_image(store, image) for image in series_images(store.objects.get(digest))),
-                key=lambda image: image.sop_instance_uid,
-            )
-        )
-    )
+def materialised(store: Store, digest: Digest, folder: Path) -> Series:
+    """The stored series as kernels want it, its images written to `folder`."""
+    images = series_images(store.objects.get(digest))
+    references = [_image(store, image, folder / f"{n:06}.dcm") for n, image in enumerate(images)]
+    return Series(tuple(sorted(references, key=lambda reference: reference.sop_instance_uid)))
 
 
-def _image(store: Store, digest: Digest) -> ImageReference:
+def _image(store: Store, digest: Digest, path: Path) -> ImageReference:
     from pydicom import dcmread
 
-    data = io.BytesIO(store.objects.map(digest))
-    dataset = dcmread(data, force=True, specific_tags=["SOPInstanceUID"], stop_before_pixels=True)
-    uid = dataset.get("SOPInstanceUID") or dataset.file_meta.get("MediaStorageSOPInstanceUID", "")
-    return ImageReference(str(store.objects.path(digest)), str(digest), str(uid))
+    path.write_bytes(store.objects.map(digest))
+    dataset = dcmread(path, force=True, specific_tags=["SOPInstanceUID"], stop_before_pixels=True)
+    return ImageReference(str(path), str(digest), str(dataset.SOPInstanceUID))

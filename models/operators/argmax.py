@@ -36,7 +36,7 @@ class Argmax(Operator):
 def likeliest(values: NDArray[np.float32], threshold: float) -> NDArray[np.uint8]:
     """uint8[...] from float32[classes, ...]: the first of the largest, or with one class > threshold."""
     if len(values) == 1:
-        return (values[0] > np.float32(threshold)).astype(np.uint8)
+        return np.asarray(values[0] > np.float32(threshold), np.uint8)
     best = values[0].copy()
     labels = np.zeros(best.shape, np.uint8)
     for label, value in enumerate(values[1:], start=1):

@@ -18,7 +18,7 @@ class Components(Operator):
     """LabelMap of one segment [, LabelMap to meet] -> LabelMap of one segment. Neighbours share a face.
 
     largest: keep at most this many, the largest first (0: all); min_volume_ml: of each;
-    dimensions: 3, or 2 for components of each slice by itself (then volume is area times slice spacing);
+    dimensions: 3, or 2 for components of each slice by itself; min_area_cm2: of each of those.
     min_overlap: with a second input, the share of a component's voxels (0 to 1) that must lie in it;
     0 asks for at least one voxel.
     """
@@ -26,6 +26,7 @@ class Components(Operator):
     name: ClassVar[str] = "components"
     largest: int = 0
     min_volume_ml: float = 0.0
+    min_area_cm2: float = 0.0
     dimensions: Literal[2, 3] = 3
     min_overlap: float = 0.0
 
@@ -34,6 +35,10 @@ class Components(Operator):
             raise ValueError("largest must be 0 (all) or more")
         if self.min_volume_ml < 0:
             raise ValueError("min_volume_ml must be 0 or more")
+        if self.min_area_cm2 < 0:
+            raise ValueError("min_area_cm2 must be 0 or more")
+        if self.dimensions == 2 and self.min_volume_ml or self.dimensions == 3 and self.min_area_cm2:
+            raise ValueError("dimensions: 2 goes with min_area_cm2, 3 with min_volume_ml")
         if not 0 <= self.min_overlap <= 1:
             raise ValueError("min_overlap must lie in 0 to 1")
 
@@ -52,14 +57,21 @@ class Components(Operator):
                 meeting = value_of(inputs[1], LabelMap)
                 expect_same_grid(given, meeting)
                 other = meeting.labels[box] != 0
-            labels[box] = self._kept(given.labels[box] != 0, other, voxel_volume_mm3(given.affine) / 1000)
+            labels[box] = self._kept(given.labels[box] != 0, other, self._fewest(given))
         return replace(given, labels=labels)
 
-    def _kept(self, mask: Mask, other: Mask | None, voxel_ml: float) -> NDArray[np.uint8]:
+    def _fewest(self, given: LabelMap) -> float:
+        """How many voxels a component must have."""
+        if self.dimensions == 3:
+            return self.min_volume_ml * 1000 / voxel_volume_mm3(given.affine)
+        _, row_mm, column_mm = given.spacing_mm
+        return self.min_area_cm2 * 100 / (row_mm * column_mm)
+
+    def _kept(self, mask: Mask, other: Mask | None, fewest: float) -> NDArray[np.uint8]:
         """1 where the component of a voxel is kept, else 0. `other`: the mask to meet, if any."""
         parts, count = labelled(mask, self.dimensions)
         sizes = np.bincount(parts[mask], minlength=count + 1)
-        keep = sizes * voxel_ml >= self.min_volume_ml
+        keep = sizes >= fewest - 1e-6
         if other is not None:
             shared = np.bincount(parts[mask & other], minlength=count + 1)
             keep &= shared >= np.maximum(self.min_overlap * sizes, 1)

@@ -16,6 +16,7 @@ class Clip(Operator):
     """Volume in HU -> Volume in HU, every voxel moved into min_hu to max_hu."""
 
     name: ClassVar[str] = "clip"
+    idempotent: ClassVar[bool] = True
     min_hu: float
     max_hu: float
 

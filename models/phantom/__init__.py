@@ -1,7 +1,7 @@
 """The CT chest phantom: a seeded, made-up patient whose anatomy is known exactly.
 
-    phantom = make_phantom(PhantomSpec(seed=1))      # Volume in HU and its ground truth
-    series = phantom_series(PhantomSpec(seed=1), folder)   # the same as DICOM files
+phantom = make_phantom(PhantomSpec(seed=1))      # Volume in HU and its ground truth
+series = phantom_series(PhantomSpec(seed=1), folder)   # the same as DICOM files
 """
 
 from models.phantom.dicom import phantom_series, write_dicom

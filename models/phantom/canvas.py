@@ -41,14 +41,10 @@ class Ellipse:
 
     def grown(self, mm: float) -> "Ellipse":
         """The same with every half-axis longer by `mm`."""
-        return Ellipse(
-            self.x, self.y, self.width + mm, self.front + mm, self.back + mm, self.boxy, self.tilt
-        )
+        return Ellipse(self.x, self.y, self.width + mm, self.front + mm, self.back + mm, self.boxy, self.tilt)
 
 
-def ellipse(
-    x: float, y: float, a: float, b: float, *, boxy: float = 0.0, tilt_deg: float = 0.0
-) -> Ellipse:
+def ellipse(x: float, y: float, a: float, b: float, *, boxy: float = 0.0, tilt_deg: float = 0.0) -> Ellipse:
     """An ellipse about (x, y) with half-axes a and b in mm."""
     turn = math.radians(tilt_deg)
     tilt = (round(math.cos(turn), 6), round(math.sin(turn), 6))
@@ -57,7 +53,7 @@ def ellipse(
 
 @dataclass(slots=True)
 class Canvas:
-    """material: uint8[rows, columns]; x: float32[columns] and y: float32[rows], mm, evenly spaced, ascending."""
+    """material: uint8[rows, columns]; x: float32[columns] and y: float32[rows], mm, ascending evenly."""
 
     material: NDArray[np.uint8]
     x: NDArray[np.float32]

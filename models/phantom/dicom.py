@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,7 +43,7 @@ def write_dicom(
 
 
 def phantom_series(spec: PhantomSpec, folder: Path, *, salt: str = "") -> Series:
-    """Write the phantom's files as `write_dicom` does, holding no more than a slice of HU; give them as a Series."""
+    """Write the files that `write_dicom` would, holding one slice of HU at a time; give the Series."""
     writer = SeriesWriter(spec, folder, salt=salt)
     for index, (hu, _) in enumerate(scan(spec)):
         writer.write(index, hu)
@@ -127,7 +126,14 @@ def _template(spec: PhantomSpec, salt: str, transfer_syntax: str) -> "FileDatase
     meta.TransferSyntaxUID = UID(transfer_syntax)
     meta.ImplementationClassUID = UID("2.25.80302813137786398554742050926734630921")
     meta.ImplementationVersionName = "LIGHTBOX PHANTOM"
-    ds = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    ds = FileDataset(
+        "",
+        {},
+        file_meta=meta,
+        preamble=b"\0" * 128,
+        is_implicit_VR=meta.TransferSyntaxUID.is_implicit_VR,
+        is_little_endian=meta.TransferSyntaxUID.is_little_endian,
+    )
     ds.SpecificCharacterSet = "ISO_IR 192"
     ds.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
     ds.SOPClassUID = CTImageStorage

@@ -32,7 +32,7 @@ def make_phantom(spec: PhantomSpec) -> Phantom:
 
 
 def scan(spec: PhantomSpec) -> Iterator[tuple[Image, NDArray[np.uint8]]]:
-    """The phantom slice by slice, lowest first: HU (float32[rows, columns], whole numbers) and true labels."""
+    """The phantom, lowest slice first: HU (float32[rows, columns], whole numbers) and true labels (uint8)."""
     per_slice = _planes_per_slice(spec)
     weights = slab_weights(spec.thickness_mm * per_slice / spec.spacing_mm[0])
     materials = _paint(spec, per_slice, len(weights) // 2)

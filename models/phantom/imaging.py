@@ -1,9 +1,10 @@
 """The scanner: materials become HU, averaged over the slice thickness, blurred and made noisy.
 
-Noise is white before the kernel, so the kernel shapes edges and noise alike, as in reconstruction. It is made of
-sums of uniform bytes: exact in float32, hence alike on every machine, and near enough to normal.
+Noise is white before the kernel, so the kernel shapes edges and noise alike, as in reconstruction. It is
+made of sums of uniform bytes: exact in float32, hence alike on every machine, and near enough to normal.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -46,9 +47,10 @@ class Scanner:
         y, x = spec.axis_mm(1).astype(np.float32), spec.axis_mm(2).astype(np.float32)
         taps = _TAPS[spec.kernel]
         gain = sum(tap * tap for tap in taps)  # of the standard deviation: one axis' gain squared, twice
-        step = spec.noise_hu / gain / (_BYTES_PER_SAMPLE * _UNIFORM_VARIANCE) ** 0.5
+        step = spec.noise_hu / gain / math.sqrt(_BYTES_PER_SAMPLE * _UNIFORM_VARIANCE)
         far = (x * x)[None] + (y * y)[:, None]  # the middle of the body lets the fewest photons through
-        noise = np.float32(step) * np.maximum(np.float32(1.05) - far * np.float32(0.45 / 180**2), np.float32(0.4))
+        strength = np.maximum(np.float32(1.05) - far * np.float32(0.45 / 180**2), np.float32(0.4))
+        noise = strength * np.float32(step)
         gravity = np.clip(y / np.float32(85), -1, 1)[:, None] * np.float32(GRAVITY_HU)
         return cls(spec, tuple(np.float32(tap) for tap in taps), gravity, noise)
 
@@ -74,10 +76,11 @@ class Scanner:
         """float32[rows, columns], zero mean, independent pixels: sums of bytes less their mean."""
         rows, columns = self.spec.rows, self.spec.columns
         draw = np.random.Generator(np.random.PCG64([self.spec.seed, 4, slice_index]))
-        words = draw.integers(0, 2**64 - 1, -(-rows * columns * _BYTES_PER_SAMPLE // 8), np.uint64, endpoint=True)
-        octets = words.astype("<u8", copy=False).view(np.uint8)[: rows * columns * _BYTES_PER_SAMPLE]
+        size = rows * columns * _BYTES_PER_SAMPLE
+        words = draw.integers(0, 2**64 - 1, -(-size // 8), np.uint64, endpoint=True)
+        octets = words.astype("<u8", copy=False).view(np.uint8)[:size]
         halves = octets.reshape(_BYTES_PER_SAMPLE, rows, columns)
-        white = np.add(halves[0], halves[1], dtype=np.float32)
+        white: Image = np.add(halves[0], halves[1], dtype=np.float32)
         white -= np.float32(255)
         return white
 
@@ -91,7 +94,7 @@ def slab_weights(thickness_steps: float) -> NDArray[np.float32]:
     planes = np.arange(-reach, reach + 1)
     half = thickness_steps / 2
     overlap = np.minimum(planes + 0.5, half) - np.maximum(planes - 0.5, -half)
-    return (overlap / overlap.sum()).astype(np.float32)
+    return np.asarray(overlap / overlap.sum(), dtype=np.float32)
 
 
 def _filtered(image: Image, taps: tuple[np.float32, ...], axis: int) -> Image:

@@ -29,7 +29,7 @@ from models.phantom.tubes import Grid
 _STEP_MM = (6.0, 4.0, 4.0)
 _ENDS = 700
 """Vessel ends per tree; two trees (arteries, veins) per lung."""
-_BLOB_MM = (1.5, 2.1, 2.8, 3.8)
+_BLOB_MM = (1.9, 2.6, 3.4, 4.6)
 """Radii of emphysematous pockets (centrilobular emphysema: 1 to 10 mm across)."""
 _CLUSTER_MM = 16.0
 
@@ -88,7 +88,7 @@ def _stamp_emphysema(grid: Grid, space: LungSpace, draw: np.random.Generator, sh
     goal_mm3 = share * len(lattice) * _STEP_MM[0] * _STEP_MM[1] * _STEP_MM[2]
     pocket_mm3 = [4.18879 * r * r * r for r in _BLOB_MM]
     mean_mm3 = sum(pocket_mm3) / len(pocket_mm3)
-    pockets = int(goal_mm3 / mean_mm3 * 1.6)  # they overlap each other and vessels
+    pockets = int(goal_mm3 / mean_mm3 * 2.2)  # they overlap each other and vessels, and their rims blur
     clusters = max(2, pockets // 70)
     height = (lattice[:, 2] - LUNG_FLOOR_MM) / (LUNG_CEILING_MM - LUNG_FLOOR_MM)
     likely = np.cumsum(np.round(0.15 + height * height, 4))
@@ -103,11 +103,10 @@ def _stamp_emphysema(grid: Grid, space: LungSpace, draw: np.random.Generator, sh
 
 
 def _stamp_vessels(grid: Grid, space: LungSpace, draw: np.random.Generator) -> None:
-    trees = [
-        grow(hilum, lattice[draw.integers(0, len(lattice), _ENDS)] + np.round(draw.random((_ENDS, 3)) * 4, 3), draw)
-        for hilum, lattice in ((RIGHT_HILUM, space.right), (LEFT_HILUM, space.left))
-        for _ in ("arteries", "veins")
-    ]
+    trees = []
+    for hilum, lattice in ((RIGHT_HILUM, space.right), (LEFT_HILUM, space.left)) * 2:  # arteries and veins
+        ends = lattice[draw.integers(0, len(lattice), _ENDS)] + np.round(draw.random((_ENDS, 3)) * 4, 3)
+        trees.append(grow(hilum, ends, draw))
     everywhere_but_bone = inside_body(Material.BLOOD, sparing=(Material.CORTEX, Material.MARROW))
     for low_mm, high_mm, becomes in (
         (0.0, FINE_MM, in_lung("FINE_VESSEL")),

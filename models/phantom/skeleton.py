@@ -1,5 +1,7 @@
 """Bones: what is painted slice by slice (spine, breastbone, shoulder blades) and the paths of the ribs."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -44,13 +46,16 @@ def _vertebra(canvas: Canvas, patient: Patient, z: float) -> None:
             _bone(canvas, ellipse(side * 11.5, canal.y - 6, 4.5, 9, tilt_deg=-side * 8))
         if 0.5 < at < 0.85:
             reach = 22 * (1 - abs(at - 0.68) / 0.3)
-            _bone(canvas, ellipse(side * (12 + reach * 0.7), canal.y + 7 + reach * 0.2, 15, 5.5, tilt_deg=side * 24))
+            _bone(
+                canvas,
+                ellipse(side * (12 + reach * 0.7), canal.y + 7 + reach * 0.2, 15, 5.5, tilt_deg=side * 24),
+            )
         _bone(canvas, ellipse(side * 10.5, canal.y + 8, 9, 4.5, tilt_deg=-side * 35))  # laminae
         canvas.paint(ellipse(side * 15.5, canal.y + 2, 3.5, 7), Material.CORTEX)  # facet joints
     canvas.paint(canal, Material.INNER_FAT)
     canvas.paint(canal.grown(-1.5), Material.SPINAL_CANAL)
     slant = (at + 0.35) % 1.0  # spinous processes point down and back
-    length = 13 - 5 * slant
+    length = min(13 - 5 * slant, (patient.body(z).back - 6 - canal.y - 10) / 2)  # stays under the skin
     _bone(canvas, ellipse(0, canal.y + 10 + length, 4.2, length))
 
 
@@ -148,8 +153,8 @@ def _boxy_radius(across: float, along: float) -> float:
     u, v = across * across, along * along
     linear, square = u + v, CAVITY_BOXY * u * v
     if square < 1e-12:
-        return float(linear**-0.5)
-    return float(((linear - (linear * linear - 4 * square) ** 0.5) / (2 * square)) ** 0.5)
+        return 1 / math.sqrt(linear)
+    return math.sqrt((linear - math.sqrt(linear * linear - 4 * square)) / (2 * square))
 
 
 def smooth_path(knots: NDArray[np.float64], per_part: int) -> NDArray[np.float64]:
@@ -158,9 +163,7 @@ def smooth_path(knots: NDArray[np.float64], per_part: int) -> NDArray[np.float64
     t = np.linspace(0, 1, per_part, endpoint=False)[:, None]
     parts = [
         0.5
-        * (
-            2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t * t + (3 * b - 3 * c + d - a) * t * t * t
-        )
+        * (2 * b + (c - a) * t + (2 * a - 5 * b + 4 * c - d) * t * t + (3 * b - 3 * c + d - a) * t * t * t)
         for a, b, c, d in zip(ends, ends[1:], ends[2:], ends[3:], strict=False)
     ]
     return np.round(np.concatenate([*parts, knots[-1:]]), 4)

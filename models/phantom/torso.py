@@ -1,5 +1,7 @@
 """One slice of the trunk: table, skin, fat, muscles, chest wall, lungs, mediastinum, heart, upper abdomen."""
 
+import math
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -40,9 +42,7 @@ def _muscles(canvas: Canvas, patient: Patient, z: float, within: Mask) -> None:
     sides = (-1.0, 1.0)
     for side in sides:
 
-        def put(
-            shape: Ellipse, material: Material = Material.MUSCLE, side: float = side
-        ) -> None:
+        def put(shape: Ellipse, material: Material = Material.MUSCLE, side: float = side) -> None:
             turned = (shape.tilt[0], shape.tilt[1] * side)
             canvas.paint(
                 Ellipse(side * shape.x, shape.y, shape.width, shape.front, shape.back, shape.boxy, turned),
@@ -130,9 +130,7 @@ _BAND_LEFT = np.array(
 )
 
 
-def _mediastinum(
-    y: NDArray[np.float32], z: float
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+def _mediastinum(y: NDArray[np.float32], z: float) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Half-widths in mm of the mediastinum to the right and to the left, float32[rows] each."""
     at = float(np.interp(z, _BAND_Z, np.arange(len(_BAND_Z))))
     lower = min(int(at), len(_BAND_Z) - 2)
@@ -149,7 +147,7 @@ def _ball(
 ) -> Ellipse:
     """The slice at z of the ellipsoid at `centre` with half-axes `half`, both (x, y, z)."""
     rise = (z - centre[2]) / half[2]
-    share = max(0.0, 1 - rise * rise) ** 0.5
+    share = math.sqrt(max(0.0, 1 - rise * rise))
     return ellipse(centre[0], centre[1], half[0] * share, half[1] * share, **turn)
 
 
@@ -176,9 +174,8 @@ _DOME_BOXY = 0.45
 
 def _dome(top: float, centre: tuple[float, float], half: tuple[float, float], z: float) -> Ellipse:
     """The slice at z of a paraboloid dome `_DOME_DEPTH_MM` above where its half-axes are `half`."""
-    share = max(0.0, (top - z) / _DOME_DEPTH_MM) ** 0.5
+    share = math.sqrt(max(0.0, (top - z) / _DOME_DEPTH_MM))
     return ellipse(centre[0], centre[1], half[0] * share, half[1] * share, boxy=_DOME_BOXY)
-
 
 
 def _abdomen(canvas: Canvas, patient: Patient, z: float, cavity: Mask) -> Mask:

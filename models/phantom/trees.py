@@ -16,7 +16,7 @@ RIGHT_HILUM = (-44.0, 14.0, 10.0)
 LEFT_HILUM = (46.0, 18.0, 14.0)
 
 LEAF_MM = 0.55
-"""Radius of the thinnest vessels drawn; a vessel's radius cubed is the sum of its branches' (Murray's law)."""
+"""Radius of the thinnest vessels; a vessel's radius cubed is the sum of its branches' (Murray's law)."""
 VESSEL_SIZES_MM = (0.55, 0.8, 1.1, 1.5, 2.0, 2.6, 3.4, 4.4)
 FINE_MM = 0.9
 """Vessels up to this radius are thinner than a pixel or two: drawn as part lung."""

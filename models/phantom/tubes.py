@@ -77,7 +77,9 @@ class Grid:
         dz, dy, dx = (np.arange(-int(h), int(h) + 1) for h in halves)
         z, y, x = (d / h for d, h in zip((dz, dy, dx), halves, strict=True))
         within = (z * z)[:, None, None] + (y * y)[:, None] + x * x <= 1
-        return np.stack(np.nonzero(within), axis=1) - np.array([len(dz) // 2, len(dy) // 2, len(dx) // 2])
+        middle = np.array([len(dz) // 2, len(dy) // 2, len(dx) // 2])
+        offsets: NDArray[np.int64] = np.stack(np.nonzero(within), axis=1) - middle
+        return offsets
 
 
 def _dense(paths: Sequence[NDArray[np.float64]], step_mm: float) -> NDArray[np.float64]:

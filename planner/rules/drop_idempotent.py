@@ -1,19 +1,15 @@
 """Drops an operator applied to its own result where the second time changes nothing. Bit-exact.
 
-Operators say so themselves (`idempotent`): reorient, fill holes, the largest component, clip ...
+Operators say so themselves: `idempotent`.
 """
 
-from planner.graph import Graph, Work
-from planner.rules.rule import Rule
+from planner.graph import Uses, Work
+from planner.rules.rule import Rule, everywhere
 
 
-def drop_idempotent(graph: Graph) -> Graph:
-    """The graph where f(f(x)) is f(x), for equal parameters and equal further inputs."""
-    return graph.rewritten(_inner)
-
-
-def _inner(work: Work) -> Work | None:
-    if not work.operator.idempotent:
+def drop_idempotent(work: Work, uses: Uses) -> Work | None:
+    """f(f(x)) is f(x), for equal parameters and equal further inputs."""
+    if not work.operator.idempotent or not work.inputs:
         return None
     first, *others = work.inputs
     if isinstance(first, Work) and first.operator == work.operator and list(first.inputs[1:]) == others:
@@ -21,4 +17,4 @@ def _inner(work: Work) -> Work | None:
     return None
 
 
-DROP_IDEMPOTENT = Rule("drop_idempotent", drop_idempotent)
+DROP_IDEMPOTENT = Rule("drop_idempotent", everywhere(drop_idempotent))

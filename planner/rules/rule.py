@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from planner.graph import Graph
+from planner.graph import Graph, Uses, Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,3 +16,22 @@ class Rule:
     name: str
     apply: Callable[[Graph], Graph]
     tolerance: float = 0.0
+
+
+def everywhere(improve: Callable[[Work, Uses], Work | None]) -> Callable[[Graph], Graph]:
+    """A rule that improves one node at a time, applied until nothing more can be improved.
+
+    improve: gives the better node, or None; it is told how often each node of the graph is read.
+    """
+
+    def apply(graph: Graph) -> Graph:
+        for _ in range(len(graph.nodes) + 1):
+            graph = graph.without_dead()
+            uses = graph.uses()
+            improved = graph.rewritten(lambda work, uses=uses: improve(work, uses))  # type: ignore[misc]
+            if improved == graph:
+                break
+            graph = improved
+        return graph
+
+    return apply

@@ -1,39 +1,35 @@
 """An association in one thread that waits on its socket: pynetdicom's protocol without its polling.
 
-pynetdicom runs two threads an association, and both sleep a millisecond a turn: about 2 ms an image, and a whole
-core for 50 idle associations. The classes here keep its state machine, PDUs and negotiation, and replace
-only what waits: `SocketDrivenDul` is turned by the association's own thread, `PromptSocket` acknowledges at
-once, `StoringDimse` lets the data set of a C-STORE stream into a sink. They are given to pynetdicom through the
-`server_class` and `request_handler` that `AE.make_server` takes.
+pynetdicom runs two threads an association, and both sleep a millisecond a turn: about 2 ms an image, and a
+whole core for 50 idle associations. The classes here keep its state machine, PDUs and negotiation, and
+replace only what waits: `SocketDrivenDul` is turned by the association's own thread, `PromptSocket`
+acknowledges at once, `StoringDimse` lets the data set of a C-STORE stream into a sink. They reach pynetdicom
+through the `server_class` and `request_handler` that `AE.make_server` takes.
 """
 
 import logging
 import select
 import socket
 import time
-from io import BytesIO
+from dataclasses import dataclass
 from typing import Any, Protocol, cast
 
-from pydicom.uid import UID
 from pynetdicom import _config, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse import DIMSEServiceProvider
-from pynetdicom.dimse_primitives import C_STORE
-from pynetdicom.dsutils import decode
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.pdu import A_ABORT_RQ
 from pynetdicom.pdu_primitives import A_P_ABORT, P_DATA
 from pynetdicom.transport import AssociationSocket
 
+from serving.dicom.commands import StoreCommand, store_command, store_response
+
 _LOG = logging.getLogger(__name__)
 
-C_STORE_RQ = 0x0001
-NO_DATA_SET = 0x0101
-"""Command Data Set Type (0000,0800) of a message without one (PS3.7 E.1)."""
 MAX_PDU_BYTES = 1 << 17
 """What we say we take (PS3.8 D.1); dcmtk sends no larger ones. Above it nothing was gained (NOTES.md)."""
 PDU_LIMIT_BYTES = 1 << 20
-"""A peer that announces more is cut off: an A-ASSOCIATE-RQ may be longer than a P-DATA-TF, but not so long."""
+"""A peer that announces more is cut off. An A-ASSOCIATE-RQ may be longer than a P-DATA-TF, but not so."""
 CLOSING_S = 2.0
 """How long the peer has to close its end after a release, a reject or an abort. A guess."""
 _IDLE_TURN_S = 1.0
@@ -53,17 +49,13 @@ class StoreSink(Protocol):
         """The association ended before."""
 
 
+@dataclass(slots=True)
 class StoreRequest:
     """A C-STORE request whose data set has gone, or is going, into a sink."""
 
-    msg_type = "C-STORE-RQ"
-
-    def __init__(self, command: Any, context_id: int, sink: StoreSink) -> None:
-        self.message_id: int = command.MessageID
-        self.sop_class_uid: str = str(command.AffectedSOPClassUID)
-        self.sop_instance_uid: str = str(command.AffectedSOPInstanceUID)
-        self.context_id = context_id
-        self.sink = sink
+    command: StoreCommand
+    context_id: int
+    sink: StoreSink
 
 
 class PromptSocket(AssociationSocket):
@@ -225,29 +217,32 @@ class StoringDimse(DIMSEServiceProvider):
 
     def _begin(self, context_id: int) -> None:
         encoded, self._command = bytes(self._command), bytearray()
-        command = decode(BytesIO(encoded), True, True)
-        if command.CommandField == C_STORE_RQ:
-            self.discard()
-            sink = self._service.open_sink(cast(StoringAssociation, self.assoc), context_id, command)
-            request = StoreRequest(command, context_id, sink)
-            if command.CommandDataSetType == NO_DATA_SET:
-                self.msg_queue.put((context_id, cast(Any, request)))
-            else:
-                self._incoming = request
-        else:
+        command = store_command(encoded)
+        if command is None:
             self._pass_on(context_id, b"\x03" + encoded)
+            return
+        self.discard()
+        request = StoreRequest(
+            command,
+            context_id,
+            self._service.open_sink(cast(StoringAssociation, self.assoc), context_id, command),
+        )
+        if command.has_data_set:
+            self._incoming = request
+        else:
+            self.msg_queue.put((context_id, cast(Any, request)))
 
     def _pass_on(self, context_id: int, fragment: bytes) -> None:
         """All other messages are pynetdicom's own business."""
         primitive = P_DATA()
-        primitive.presentation_data_value_list = [(context_id, fragment)]
+        primitive.presentation_data_value_list = [[context_id, fragment]]
         super().receive_primitive(primitive)
 
 
 class StoreService(Protocol):
     """What a StoringAssociation serves."""
 
-    def open_sink(self, assoc: "StoringAssociation", context_id: int, command: Any) -> StoreSink:
+    def open_sink(self, assoc: "StoringAssociation", context_id: int, command: StoreCommand) -> StoreSink:
         """A sink for the data set that follows a C-STORE command set."""
 
     def is_stopping(self) -> bool:
@@ -291,8 +286,8 @@ class StoringAssociation(Association):
         while not self._kill:
             self.dul.turn(self.dul._idle_timer.remaining)
             context_id, message = self.dimse.get_msg(block=False)
-            if isinstance(message, StoreRequest):
-                self._store(message)
+            if isinstance(cast(object, message), StoreRequest):
+                self._store(cast(StoreRequest, message))
             elif message is not None:
                 self._serve_request(message, cast(int, context_id))
             self._check_end()
@@ -324,17 +319,12 @@ class StoringAssociation(Association):
 
     def _store(self, request: StoreRequest) -> None:
         status, comment, offending = request.sink.finish()
-        response = C_STORE()
-        response.MessageID = request.message_id
-        response.MessageIDBeingRespondedTo = request.message_id
-        response.AffectedSOPClassUID = UID(request.sop_class_uid)
-        response.AffectedSOPInstanceUID = UID(request.sop_instance_uid)
-        response.Status = status
-        if comment:
-            response.ErrorComment = comment[:64]  # VR LO
-        if offending is not None:
-            response.OffendingElement = offending
-        self.dimse.send_msg(response, request.context_id)
+        response = store_response(
+            request.command, status=status, error_comment=comment, offending_element=offending
+        )
+        primitive = P_DATA()
+        primitive.presentation_data_value_list = [[request.context_id, b"\x03" + response]]
+        self.dul.send_pdu(primitive)
 
 
 def quiet_pynetdicom() -> None:

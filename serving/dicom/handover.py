@@ -25,7 +25,7 @@ BATCH = 256
 
 
 class Accepted(msgspec.Struct, frozen=True, tag=True):
-    """Journalled: it survives a power cut. `duplicate`: it was there already, byte for byte; the new file goes."""
+    """Journalled: it survives a power cut. `duplicate`: it was there already, and the new file goes."""
 
     duplicate: bool = False
 
@@ -107,7 +107,7 @@ class HandoverClient:
     def offer(self, instance: ReceivedInstance) -> Outcome:
         """Hand one image over and wait until it is journalled.
 
-        Raises: NoCapacity if no answer came in time. The image may be journalled all the same: its file stays.
+        Raises: NoCapacity if no answer came in time. It may be journalled all the same: the file stays.
         """
         number = next(self._ids)
         answer: Future[Outcome] = Future()

@@ -143,7 +143,7 @@ def _behind_sequence(data: Buffer, offset: int, encoding: Encoding) -> int:
 
 
 def _inside(vr: bytes, encoding: Encoding) -> Encoding:
-    """How items are written: a UN of undefined length holds implicit VR little endian (PS3.5 6.2.2 note 4)."""
+    """How items are written: a UN of undefined length holds implicit VR (PS3.5 6.2.2 note 4)."""
     return Encoding(explicit=False, big_endian=False) if vr == b"UN" else encoding
 
 

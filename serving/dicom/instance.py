@@ -186,7 +186,7 @@ def check_agrees(header: Header, *, sop_class_uid: str, sop_instance_uid: str) -
 
 
 def _uid(raw: bytes, tag: int, name: str) -> str:
-    """A UID: digits and dots, at most 64 (PS3.5 9.1). Leading zeros, which real devices write, are let pass."""
+    """A UID: digits and dots, at most 64 (PS3.5 9.1). Leading zeros, which devices write, are let pass."""
     uid = raw.decode("latin_1").strip("\0 ")
     if not uid:
         raise BadDataset(f"{name} {tag_text(tag)} is missing.", tag=tag)

@@ -1,7 +1,7 @@
 """The C-STORE and C-ECHO SCP, in a process of its own.
 
-`receiver_main` is that process: it takes associations, writes data sets to the spool as they come, and answers
-a C-STORE with success only after the file is durable and the main process has journalled it.
+`receiver_main` is that process: it takes associations, writes data sets to the spool as they come, and
+answers a C-STORE with success only after the file is durable and the main process has journalled it.
 """
 
 import logging
@@ -14,7 +14,7 @@ import warnings
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from socketserver import TCPServer
 
 from pynetdicom import AE, evt
 from pynetdicom.presentation import PresentationContext
@@ -28,6 +28,7 @@ from serving.dicom.association import (
     StoringAssociation,
     quiet_pynetdicom,
 )
+from serving.dicom.commands import StoreCommand
 from serving.dicom.handover import HandoverClient
 from serving.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
 from serving.dicom.spool import Spool, SpoolFolder, new_association
@@ -107,17 +108,17 @@ class Receiver:
         """From any thread."""
         self._stopping.set()
 
-    # --- what associations ask of it: see StoreService -----------------------------------------------------------
+    # --- what associations ask of it: see StoreService ------------------------------------------------------
 
     def is_stopping(self) -> bool:
         return self._stopping.is_set()
 
-    def open_sink(self, assoc: StoringAssociation, context_id: int, command: Any) -> StoreSink:
+    def open_sink(self, assoc: StoringAssociation, context_id: int, command: StoreCommand) -> StoreSink:
         return SpoolSink(
             self._open[assoc],
             self._handover,
-            sop_class_uid=str(command.AffectedSOPClassUID),
-            sop_instance_uid=str(command.AffectedSOPInstanceUID),
+            sop_class_uid=command.sop_class_uid,
+            sop_instance_uid=command.sop_instance_uid,
             transfer_syntax_uid=str(assoc._accepted_cx[context_id].transfer_syntax[0]),
         )
 
@@ -132,7 +133,7 @@ class Receiver:
         except NoCapacity:
             self.stop()
 
-    # --- listening -----------------------------------------------------------------------------------------------
+    # --- listening ------------------------------------------------------------------------------------------
 
     def _listen(self) -> AssociationServer:
         dimse = self._settings.dimse
@@ -203,6 +204,11 @@ class _Server(AssociationServer):
     request_queue_size = 128
     """Peers that connect at once; the kernel holds them until they are accepted."""
 
+    def shutdown(self) -> None:
+        """Take no more connections. (The library would look for us in a list that `make_server` fills not.)"""
+        TCPServer.shutdown(self)
+        self.server_close()
+
 
 def agreeable(proposed: list[PresentationContext]) -> list[PresentationContext]:
     """Of what a peer proposes, what we take, with its transfer syntaxes in the peer's own order.
@@ -220,6 +226,6 @@ def agreeable(proposed: list[PresentationContext]) -> list[PresentationContext]:
         if supported:
             context = PresentationContext()
             context.abstract_syntax = abstract_syntax
-            context.transfer_syntax = supported
+            context.transfer_syntax = list(supported)
             contexts.append(context)
     return contexts

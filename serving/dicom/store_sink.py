@@ -15,7 +15,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class SpoolSink:
-    """Takes the data set of one C-STORE request; see StoreSink. After a failure it takes, and drops, the rest."""
+    """Takes the data set of one C-STORE request; see StoreSink. After a failure it drops the rest."""
 
     def __init__(
         self,

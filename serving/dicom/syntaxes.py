@@ -1,4 +1,4 @@
-"""What is taken in: all storage SOP classes and all transfer syntaxes whose bytes are in the object itself."""
+"""What is taken in: all storage SOP classes, all transfer syntaxes that keep pixels in the object."""
 
 from functools import cache
 

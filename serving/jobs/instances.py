@@ -111,6 +111,12 @@ def receiving_series(connection: sqlite3.Connection) -> list[SeriesRow]:
     return [SeriesRow(**dict(row)) for row in rows]
 
 
+def known_paths(connection: sqlite3.Connection) -> frozenset[str]:
+    """Every file the journal knows of, replaced ones included."""
+    rows = connection.execute("SELECT path FROM instances UNION SELECT path FROM replaced_instances")
+    return frozenset(row["path"] for row in rows)
+
+
 def set_complete(connection: sqlite3.Connection, tenant: str, series: str, reason: str) -> None:
     connection.execute(
         "UPDATE series SET state = 'COMPLETE', reason = ? WHERE tenant = ? AND series_instance_uid = ?",

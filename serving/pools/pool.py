@@ -96,19 +96,16 @@ class Pool:
                 worker.process.kill()
 
     async def stop(self, patience_s: float) -> None:
-        """Let running stages finish for so long, then kill."""
+        """Let running stages finish and answer for so long, then kill. No run is lost by on_lost here."""
         self._stopping = True
         await asyncio.gather(*self._replacing)
-        workers, self._workers = self._workers, []
-        for worker in workers:
-            self._loop.remove_reader(worker.connection.fileno())
+        for worker in self._workers:
             self._send(worker, Stop())
-        for worker in workers:
+        for worker in list(self._workers):
             await asyncio.to_thread(worker.process.join, patience_s)
-            if worker.process.is_alive():
-                worker.process.kill()
-                await asyncio.to_thread(worker.process.join)
-            worker.connection.close()
+            worker.process.kill()
+        while self._workers:  # each goes when the last answer in its pipe was read
+            await asyncio.sleep(0.005)
 
     async def _start_worker(self) -> None:
         ours, theirs = self._context.Pipe()
@@ -151,15 +148,16 @@ class Pool:
         self._workers.remove(worker)
         worker.process.kill()
         worker.process.join(1.0)
+        if self._stopping:
+            return
         code = worker.process.exitcode
         log.warning("a worker of pool %s died with exit code %s", self.spec.name, code)
         self.restarts += 1
         self._on_slots(len(self._workers) * self.spec.threads)
         for run in sorted(worker.runs):
             self._on_lost(run, f"the worker process died (exit code {code})")
-        if not self._stopping:
-            self._replacing.add(task := self._loop.create_task(self._replace()))
-            task.add_done_callback(self._replacing.discard)
+        self._replacing.add(task := self._loop.create_task(self._replace()))
+        task.add_done_callback(self._replacing.discard)
 
     async def _replace(self) -> None:
         await asyncio.sleep(RESTART_DELAY_S)

@@ -136,6 +136,15 @@ class Engine:
         """For looking at (metrics, status pages); only `decide` changes it."""
         return self._state
 
+    def pause(self) -> None:
+        """Start nothing more; what runs may finish."""
+        for name in self._pools:
+            self.resize_pool(name, 0)
+
+    async def settle(self) -> None:
+        """Wait until every end that is known has been told."""
+        await self._news.join()
+
     async def run(self) -> None:
         """Tell the news and watch the clock until cancelled."""
         async with asyncio.TaskGroup() as group:
@@ -262,10 +271,11 @@ class Engine:
             job, outcome = await self._news.get()
             if outcome is None:
                 await self._on_started(job)
-                continue
-            await self._on_ended(outcome)
-            self._traces.pop(job, None)
-            self.handle(JobReleased(job))
+            else:
+                await self._on_ended(outcome)
+                self._traces.pop(job, None)
+                self.handle(JobReleased(job))
+            self._news.task_done()
 
     async def _tick(self) -> None:
         while True:

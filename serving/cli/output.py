@@ -1,0 +1,132 @@
+"""How every command speaks: tables or JSON on stdout, one sentence per error on stderr, exit codes.
+
+0: done; 1: done, and the answer is no (a check failed, two pipelines differ); 2: wrong usage or input.
+"""
+
+import contextlib
+import json
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+if TYPE_CHECKING:
+    from object_store.opening import Store
+
+NO = 1
+"""Exit code of a command that worked and whose answer is no."""
+
+WRONG = 2
+"""Exit code for wrong usage, wrong input, or something missing."""
+
+JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
+StoreOption = Annotated[
+    Path | None, typer.Option("--store", metavar="DIR", help="The object store.  [default: as configured]")
+]
+TenantOption = Annotated[str, typer.Option("--tenant", metavar="T", help="Whose name it is.")]
+
+
+def print_json(value: Any) -> None:
+    """One JSON document on stdout."""
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def print_line(text: str) -> None:
+    """One line on stdout."""
+    sys.stdout.write(text + "\n")
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, title: str = "") -> None:
+    """A table on stdout; columns whose names end with `>` are aligned to the right."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title or None, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        right = column.endswith(">")
+        table.add_column(column.removesuffix(">"), justify="right" if right else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(str(cell) for cell in row))
+    console = Console(file=sys.stdout, highlight=False, markup=False)
+    if not console.is_terminal:
+        console.width = 240  # a file has no margin; nothing is folded
+    console.print(table)
+
+
+@contextlib.contextmanager
+def progress(what: str, total: int | None = None) -> Iterator[Callable[[str], None]]:
+    """A bar on stderr if that is a terminal. Gives a function to call with a label at each step done."""
+    if not sys.stderr.isatty():
+        yield lambda label: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(what, total=total)
+
+        def step(label: str) -> None:
+            bar.update(task, advance=1, description=f"{what}: {label}" if label else what)
+
+        yield step
+
+
+@contextlib.contextmanager
+def command_errors() -> Iterator[None]:
+    """Errors that a person can act on become one sentence on stderr and exit code 2, or 1 for a plain no."""
+    from models.errors import ModelsError
+    from object_store.errors import StoreError
+    from planner.errors import NotChecked, PlannerError
+    from serving.config import ConfigError
+
+    try:
+        yield
+    except NotChecked as error:
+        fail(str(error), NO)
+    except (ModelsError, StoreError, PlannerError, ConfigError) as error:
+        fail(str(error))
+    except OSError as error:
+        fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except KeyboardInterrupt:
+        raise typer.Exit(130) from None
+
+
+def fail(sentence: str, code: int = WRONG) -> NoReturn:
+    """Say what is wrong and leave with this exit code."""
+    sys.stderr.write(f"lightbox: {sentence}\n")
+    raise typer.Exit(code)
+
+
+@contextlib.contextmanager
+def opened_store(directory: Path | None) -> Iterator["Store"]:
+    """The store in `directory`, or the configured one (LIGHTBOX_STORE_DIR, LIGHTBOX_DATA_DIR)."""
+    from object_store.opening import open_store
+
+    if directory is None:
+        from serving.config import load_config
+
+        directory = load_config(None).store_path
+    with open_store(directory) as store:
+        yield store
+
+
+def said_bytes(number: float) -> str:
+    """A size for people: `12.3 MB`."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if abs(number) < 1000 or unit == "GB":
+            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+        number /= 1000
+    raise AssertionError
+
+
+def said_seconds(seconds: float) -> str:
+    """A duration for people: `850 ms`, `3.2 s`."""
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+
+def short(digest: str) -> str:
+    """The first twelve digits of a digest: enough to tell plans apart by eye."""
+    return digest.removeprefix("sha256:")[:12]

@@ -1,0 +1,85 @@
+"""`lightbox promote`, `lightbox rollback`: which plan a tenant runs under a pipeline's name."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from serving.cli.output import (
+    JsonFlag,
+    StoreOption,
+    TenantOption,
+    command_errors,
+    opened_store,
+    print_json,
+    print_line,
+    progress,
+    short,
+)
+
+if TYPE_CHECKING:
+    from object_store.digest import Digest
+    from object_store.opening import Store
+    from planner.plan import Plan
+    from planner.promote import Promotion
+
+
+def promote_command(
+    pipelines: Annotated[list[str], typer.Argument(help="Names of compiled pipelines.")],
+    tenant: TenantOption = "local",
+    store: StoreOption = None,
+    skip_check: Annotated[bool, typer.Option(help="Promote without golden cases.")] = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Let a tenant run pipelines as compiled last. A running server follows; jobs end as they began."""
+    with command_errors(), opened_store(store) as opened:
+        from planner.promote import promote
+
+        with progress("golden cases") as checked:
+
+            def gate(digest: "Digest", plan: "Plan") -> tuple[str, ...]:
+                return _failures(opened, digest, plan, checked)
+
+            chosen = None if skip_check else gate
+            promoted = [promote(opened, tenant, name, gate=chosen) for name in pipelines]
+        _print(promoted, "runs", as_json)
+
+
+def rollback_command(
+    pipelines: Annotated[list[str], typer.Argument(help="Names of promoted pipelines.")],
+    tenant: TenantOption = "local",
+    store: StoreOption = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Let a tenant run again what it ran before the last promotion."""
+    with command_errors(), opened_store(store) as opened:
+        from planner.promote import rollback
+
+        _print([rollback(opened, tenant, name) for name in pipelines], "runs again", as_json)
+
+
+def _failures(store: "Store", digest: "Digest", plan: "Plan", checked: object) -> tuple[str, ...]:
+    """What the golden cases say: as recorded on this machine model, else run now."""
+    from planner.check import check_plan, recorded_check
+
+    report = recorded_check(store, digest)
+    if report is None or not report.passed:
+        report = check_plan(store, digest, plan, checked=checked)  # type: ignore[arg-type]
+    return report.failures
+
+
+def _print(promotions: "list[Promotion]", verb: str, as_json: bool) -> None:
+    if as_json:
+        print_json(
+            [
+                {
+                    "tenant": promotion.tenant,
+                    "pipeline": promotion.pipeline,
+                    "plan": str(promotion.plan),
+                    "since": promotion.since.isoformat(),
+                }
+                for promotion in promotions
+            ]
+        )
+        return
+    for promotion in promotions:
+        print_line(f"{promotion.tenant} {verb} {promotion.pipeline} as plan {short(str(promotion.plan))}")

@@ -1,0 +1,73 @@
+"""Sends results to their destinations, again and again until taken or given up; the journal remembers."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Sequence
+
+from serving.config import Destination
+from serving.dicom.delivery import DeliveryFailed, backoff_s, send_file
+from serving.jobs import deliveries, instances
+from serving.jobs.database import Database
+from serving.jobs.deliveries import DeliveryRecord, DeliveryState
+from serving.observe.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+LOOK_S = 1.0
+"""How often retries are looked for; a new result wakes the loop at once."""
+AT_ONCE = 4
+"""Sends side by side. A guess: destinations are few, and each send waits for the network."""
+
+
+class Deliveries:
+    """Works through pending deliveries. Lives on the main loop; sending runs in threads."""
+
+    def __init__(self, database: Database, destinations: Sequence[Destination], metrics: Metrics) -> None:
+        self._database, self._metrics = database, metrics
+        self._destinations = {(d.tenant, d.name): d for d in destinations}
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        """There may be something to send."""
+        self._woken.set()
+
+    async def run(self) -> None:
+        """Send what is due until cancelled."""
+        if not self._destinations:
+            return
+        while True:
+            due = await self._database.read(lambda c: deliveries.due(c, time.time(), AT_ONCE))
+            if due:
+                await asyncio.gather(*(self._attempt(record) for record in due))
+                continue
+            self._woken.clear()
+            try:
+                await asyncio.wait_for(self._woken.wait(), LOOK_S)
+            except TimeoutError:
+                continue
+
+    async def _attempt(self, record: DeliveryRecord) -> None:
+        destination = self._destinations.get((record.tenant, record.destination))
+        state, message, next_at = DeliveryState.DELIVERED, "", time.time()
+        if destination is None:
+            state, message = DeliveryState.DEAD, "the destination is no longer configured"
+        else:
+            try:
+                await self._send(record, destination)
+            except DeliveryFailed as failed:
+                message = str(failed)
+                last = record.attempts + 1 >= destination.attempts
+                state = DeliveryState.DEAD if last else DeliveryState.PENDING
+                next_at += backoff_s(destination, record.attempts)
+                log.warning("delivery to %s: %s (%s)", record.destination, message, state)
+        self._metrics.deliveries.labels(record.destination, state).inc()
+        await self._database.write(lambda c: deliveries.attempted(c, record, state, next_at, message))
+
+    async def _send(self, record: DeliveryRecord, destination: Destination) -> None:
+        found = await self._database.read(
+            lambda c: instances.find(c, record.tenant, sop=record.sop_instance_uid)
+        )
+        if not found:
+            raise DeliveryFailed("the result is no longer stored")
+        await asyncio.to_thread(send_file, found[0].path, destination)
