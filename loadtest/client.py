@@ -7,7 +7,7 @@ import http.client
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 from urllib.parse import urlencode, urlsplit
@@ -113,23 +113,24 @@ class LightboxClient:
 
     def wait_for_jobs(
         self,
-        studies: Iterable[str],
-        expected: int,
+        wanted: Mapping[str, int],
         *,
         deadline_s: float,
         poll_s: float = 0.1,
         seen: Callable[[list[Job]], None] = lambda jobs: None,
     ) -> list[Job]:
-        """Wait until every study has at least `expected` jobs and all of them have ended.
+        """Wait until every series has at least as many jobs as wanted and all of them have ended.
 
-        seen: told of all their jobs at each look. Raises: TookTooLong after `deadline_s`.
+        wanted: Series Instance UID -> number of jobs. seen: told of all their jobs at each look.
+        Raises: TookTooLong after `deadline_s`.
         """
-        uids, until = list(studies), time.monotonic() + deadline_s
+        until = time.monotonic() + deadline_s
         while True:
-            by_study = [self.jobs(study=uid) for uid in uids]
-            found = [job for jobs in by_study for job in jobs]
+            by_series = {uid: self.jobs(series=uid) for uid in wanted}
+            found = [job for jobs in by_series.values() for job in jobs]
             seen(found)
-            if all(len(jobs) >= expected for jobs in by_study) and all(j["state"] in ENDED for j in found):
+            enough = all(len(by_series[uid]) >= count for uid, count in wanted.items())
+            if enough and all(job["state"] in ENDED for job in found):
                 return found
             if time.monotonic() > until:
                 states = ", ".join(f"{job['pipeline']} {job['state']}" for job in found) or "no job at all"
@@ -160,7 +161,9 @@ class LightboxClient:
 def multipart_body(parts: Sequence[bytes], boundary: str) -> bytes:
     """multipart/related with one application/dicom part each (RFC 2387, PS3.18 8.6.1.2)."""
     head = f"--{boundary}\r\nContent-Type: {DICOM}\r\n\r\n".encode()
-    return b"".join(piece for part in parts for piece in (head, part, b"\r\n")) + f"--{boundary}--\r\n".encode()
+    return (
+        b"".join(piece for part in parts for piece in (head, part, b"\r\n")) + f"--{boundary}--\r\n".encode()
+    )
 
 
 def multipart_parts(content_type: str, body: bytes) -> list[bytes]:

@@ -41,7 +41,9 @@ def prepare(environment: Any, **_: Any) -> None:
     """Read the template once, and learn how many jobs a study gives."""
     options = environment.parsed_options
     environment.template = StudyTemplate.read(Path(options.series))
-    environment.jobs_per_study = len(LightboxClient(base_url=environment.host, api_key=options.api_key).promoted())
+    environment.jobs_per_study = len(
+        LightboxClient(base_url=environment.host, api_key=options.api_key).promoted()
+    )
     if environment.jobs_per_study == 0:
         raise RuntimeError("no pipeline is promoted there, so no study would give a result")
 
@@ -97,12 +99,13 @@ class Sender(LightboxUser):
             moved(sum(len(instance.data) for instance in study.instances))
         with self.reported(self.door, "time-to-result"):
             jobs = self.client.wait_for_jobs(
-                [study.study_instance_uid],
-                self.environment.jobs_per_study,
+                {study.series_instance_uid: self.environment.jobs_per_study},
                 deadline_s=RESULT_DEADLINE_S,
                 poll_s=0.1,
             )
-            if bad := [f"{job['pipeline']} {job['state']} {job['reason']}" for job in jobs if not job["results"]]:
+            if bad := [
+                f"{job['pipeline']} {job['state']} {job['reason']}" for job in jobs if not job["results"]
+            ]:
                 raise RuntimeError("no result: " + ", ".join(bad))
         FINISHED.extend((job, result) for job in jobs for result in job["results"])
 

@@ -9,7 +9,7 @@ _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True, slots=True)
 class ProcessTimes:
-    """parent: its pid. cpu_s: user and system time of the process, and of children that ended and were waited for."""
+    """parent: its pid. cpu_s: user and system time, its own and of its children that were waited for."""
 
     parent: int
     cpu_s: float
@@ -44,7 +44,7 @@ def tree_cpu_s(root: int) -> float:
 
 
 def tree_pss_bytes(root: int) -> int:
-    """Proportional set size of `root` and everything below it: shared pages are counted once, split among users."""
+    """Proportional set size of `root` and all below it: a shared page is split among those who map it."""
     return sum(_pss_bytes(pid) for pid in process_tree(root))
 
 

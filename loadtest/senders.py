@@ -48,7 +48,7 @@ def send_by_cstore(
                 status = association.send_c_store(dcmread(BytesIO(instance.data)))
             except ValueError as error:  # no accepted context, or the association has ended
                 raise NotStored(f"image {number} of {len(instances)}: {error}") from None
-            code = status.get("Status") if status else None
+            code = status.get("Status")
             if code is None:
                 raise NotStored(f"image {number} of {len(instances)}: no answer within {_TIMEOUT_S:g} s")
             if code != SUCCESS and code not in _WARNINGS:
@@ -57,8 +57,5 @@ def send_by_cstore(
             seconds.append(perf_counter() - began)
             stored()
     finally:
-        if association.is_established:
-            association.release()
-        else:
-            association.kill()
+        association.release()  # nothing, if it has ended already
     return seconds

@@ -41,7 +41,9 @@ def lightbox(*arguments: str, deadline_s: float = 300.0) -> str:
     except subprocess.TimeoutExpired as error:
         raise ServerFailed(f"lightbox {arguments[0]} took more than {deadline_s:g} s") from error
     if done.returncode != 0:
-        raise ServerFailed(f"lightbox {' '.join(arguments)}: exit code {done.returncode}: {_tail(done.stderr)}")
+        raise ServerFailed(
+            f"lightbox {' '.join(arguments)}: exit code {done.returncode}: {_tail(done.stderr)}"
+        )
     return done.stdout
 
 
@@ -49,8 +51,7 @@ def fill_store(store: Path, pipelines: Sequence[str], *, tenants: Mapping[str, S
     """Compile `pipelines` into `store` and promote for each tenant those it is to run."""
     lightbox("compile", *pipelines, "--store", str(store))
     for tenant, promoted in tenants.items():
-        for pipeline in promoted:
-            lightbox("promote", pipeline, "--tenant", tenant, "--store", str(store))
+        lightbox("promote", *promoted, "--tenant", tenant, "--store", str(store))
 
 
 @dataclass(slots=True, kw_only=True)

@@ -1,6 +1,6 @@
 """Studies to send: one series read once as a template, given out again under new UIDs by exchanging bytes.
 
-A UID is replaced by another of equal length, so no length field changes and nothing is parsed or encoded again.
+A UID is replaced by another of equal length: no length field changes, nothing is parsed or encoded again.
 """
 
 import hashlib
@@ -49,7 +49,7 @@ class StudyTemplate:
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Read every file of one series in `folder`. Raises: ValueError if there is not exactly one series."""
+        """Read all files of one series in `folder`. Raises: ValueError if there is not exactly one series."""
         from pydicom import dcmread
 
         instances, of = [], set()
@@ -74,13 +74,11 @@ class StudyTemplate:
         series = other_uid(template.series_instance_uid, salt)
         shared = [(template.study_instance_uid, study), (template.series_instance_uid, series)]
         stop = None if count is None else first + count
-        return Study(
-            study, series, tuple(_renamed(i, shared, salt) for i in template.instances[first:stop])
-        )
+        return Study(study, series, tuple(_renamed(i, shared, salt) for i in template.instances[first:stop]))
 
 
 def other_uid(uid: str, salt: str) -> str:
-    """Another UID of equal length, by hashing (PS3.5 B.2: 2.25 and a number below 2^128; longer ones: 1.2 and digits).
+    """Another UID of equal length, by hashing: under 2.25 (PS3.5 B.2), or under 1.2.826.0.1 if it is long.
 
     Raises: ValueError for one of under 12 characters, which leaves too little room to differ.
     """

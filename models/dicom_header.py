@@ -144,13 +144,17 @@ def read_header(path: str, *, pixels: bool = False, where: str = "the image") ->
     """
     from pydicom import dcmread
 
+    unreadable = InputRefused("undecodable", f"{where}: the file is no DICOM data set, or is cut short")
     try:
         with quiet():
-            return Header(dcmread(path, force=True, stop_before_pixels=not pixels), where)
+            dataset = dcmread(path, force=True, stop_before_pixels=not pixels)
     except OSError:
         raise
-    except Exception as error:  # pydicom on hostile bytes raises nearly anything, and may quote them
-        raise InputRefused("undecodable", f"{where}: the file is no readable DICOM data set") from error
+    except Exception:  # pydicom on hostile bytes raises nearly anything, and may quote them
+        raise unreadable from None
+    if not len(dataset):  # what pydicom gives for a value that is cut short
+        raise unreadable
+    return Header(dataset, where)
 
 
 @contextmanager

@@ -62,23 +62,26 @@ def read_source(series: Series, planes: SourcePlanes) -> Source:
     def strings(values: Sequence[float]) -> list[DSfloat]:
         return [DSfloat(float(value), auto_format=True) for value in values]
 
-    shared: dict[str, object] = {
-        "StudyInstanceUID": study,
-        "SeriesInstanceUID": series_uid,
-        "FrameOfReferenceUID": frame,
-        "Modality": first.text(tags.MODALITY),
-        "Rows": planes.rows,
-        "Columns": planes.columns,
-        "PixelSpacing": strings(planes.pixel_spacing),
-        "ImageOrientationPatient": strings(planes.image_orientation_patient),
-        "SliceThickness": _thickness(first),
-    } | dict.fromkeys(_ASKED_FOR)
+    shared = _dataset(
+        StudyInstanceUID=study,
+        SeriesInstanceUID=series_uid,
+        FrameOfReferenceUID=frame,
+        Modality=first.text(tags.MODALITY),
+        Rows=planes.rows,
+        Columns=planes.columns,
+        PixelSpacing=strings(planes.pixel_spacing),
+        ImageOrientationPatient=strings(planes.image_orientation_patient),
+        SliceThickness=_thickness(first),
+        **dict.fromkeys(_ASKED_FOR),
+    )
     images = []
     for reference, position in zip(references, planes.positions_mm, strict=True):
-        image = _skeleton(shared)
-        image.SOPInstanceUID = reference.sop_instance_uid
-        image.SOPClassUID = sop_class_uid(reference.path)
-        image.ImagePositionPatient = strings(position)
+        image = _dataset(
+            SOPInstanceUID=reference.sop_instance_uid,
+            SOPClassUID=sop_class_uid(reference.path),
+            ImagePositionPatient=strings(position),
+        )
+        image.update(shared)
         images.append(image)
     return Source(first, tuple(images))
 
@@ -113,13 +116,13 @@ _ASKED_FOR = (
 """What highdicom wants of a source image but may log, so it shall not see it: `copy_to` adds it later."""
 
 
-def _skeleton(shared: dict[str, object]) -> "Dataset":
+def _dataset(**elements: object) -> "Dataset":
     from pydicom.dataset import Dataset
 
-    image = Dataset()
-    for keyword, value in shared.items():
-        setattr(image, keyword, value)
-    return image
+    dataset = Dataset()
+    for keyword, value in elements.items():
+        setattr(dataset, keyword, value)
+    return dataset
 
 
 def _uid(header: Header, tag: tags.Tag) -> str:

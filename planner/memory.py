@@ -1,7 +1,6 @@
 """How much memory a run takes, and how much a value holds."""
 
 import dataclasses
-import time
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -14,24 +13,22 @@ T = TypeVar("T")
 _STATUS, _CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
-def peak_bytes_of(run: Callable[[], T]) -> tuple[T, int, float]:
-    """The result of `run`, the most bytes it held at once (result included, inputs not), and its seconds.
+def peak_bytes_of(run: Callable[[], T]) -> tuple[T, int]:
+    """The result of `run`, and the most bytes it held at once (result included, inputs not).
 
     The larger of two views: what Python and numpy allocated, and how far the process grew (which sees
-    native code too, but not what it takes from memory freed before). Seconds include the cost of watching.
+    native code too, but not what it takes from memory freed before).
     """
     _reset_high_water()
     resident = _kilobytes("VmRSS")
     tracemalloc.start()
     try:
-        started = time.perf_counter()
         result = run()
-        seconds = time.perf_counter() - started
         _, traced = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
     grown = max(_kilobytes("VmHWM") - resident, 0) << 10
-    return result, max(traced, grown), seconds
+    return result, max(traced, grown)
 
 
 def value_bytes(value: Any) -> int:

@@ -37,7 +37,6 @@ ANSWERS: Mapping[type[RequestError], Answer] = {
     errors.DatasetMismatch: Answer(http=409, dimse=0xA900),
     errors.SopClassUnsupported: Answer(http=409, dimse=0x0122),
     errors.TransferSyntaxUnsupported: Answer(http=409, dimse=0xC122),
-    errors.DuplicateDiffers: Answer(http=409, dimse=0x0111),
 }
 
 BY_NAME: Mapping[str, type[RequestError]] = {kind.__name__: kind for kind in ANSWERS}

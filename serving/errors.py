@@ -12,8 +12,7 @@ RequestError
 ├── BadDataset               the data set cannot be understood; `tag` names the element
 ├── DatasetMismatch          the data set contradicts the request that carries it
 ├── SopClassUnsupported      no such storage SOP class here
-├── TransferSyntaxUnsupported  an encoding we could not even read the header of
-└── DuplicateDiffers         this SOP Instance UID is already stored with other bytes
+└── TransferSyntaxUnsupported  an encoding that we could not even read the header of
 
 Messages are one sentence that names tags, values, limits, and never a patient.
 """
@@ -75,7 +74,3 @@ class SopClassUnsupported(RequestError):
 
 class TransferSyntaxUnsupported(RequestError):
     """An encoding that is not known here."""
-
-
-class DuplicateDiffers(RequestError):
-    """The SOP Instance UID is taken by an object with other bytes."""

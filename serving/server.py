@@ -229,6 +229,7 @@ class Server:
                     "running": len(pool.running),
                     "warm": self._pools[name].warm,
                     "restarts": self._pools[name].restarts,
+                    "pids": self._pools[name].pids,
                 }
                 for name, pool in state.pools.items()
             },

@@ -3,8 +3,12 @@
 import os
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from models.phantom import Phantom
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"
@@ -32,3 +36,35 @@ def program(name: str, package: str, *, folder: str = "/usr/bin") -> str:
         absent(f"needs {name}: apt-get install {package}")
     assert path is not None
     return path
+
+
+CLASSICAL = ("ct-lungs", "ct-bones", "ct-body")
+"""The bundled pipelines that need no weights."""
+
+
+@pytest.fixture(scope="session")
+def compiled_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store with the classical pipelines compiled and promoted for tenant `local`."""
+    from loadtest.server import fill_store
+
+    store = tmp_path_factory.mktemp("compiled") / "store"
+    fill_store(store, CLASSICAL, tenants={"local": CLASSICAL})
+    return store
+
+
+@pytest.fixture(scope="session")
+def phantom(tmp_path_factory: pytest.TempPathFactory) -> "Phantom":
+    """A small chest phantom with its ground truth."""
+    from models.phantom import PhantomSpec, make_phantom
+
+    return make_phantom(PhantomSpec(seed=11, slices=40, rows=160, columns=160, spacing_mm=(8.0, 2.24, 2.24)))
+
+
+@pytest.fixture(scope="session")
+def phantom_folder(phantom: "Phantom", tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The phantom as a CT series."""
+    from models.phantom import write_dicom
+
+    folder = tmp_path_factory.mktemp("phantom")
+    write_dicom(phantom, folder)
+    return folder

@@ -1,13 +1,16 @@
 """Small volumes, masks and contexts for tests of operators."""
 
+import zipfile
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 from numpy.typing import NDArray
 
 from models.operators.base import KernelContext, NetworkSession, Operator
-from models.values import HU, Affine, LabelMap, Value, Volume
+from models.values import HU, Affine, ImageReference, LabelMap, Series, Value, Volume
 
 
 class NoResources:
@@ -49,3 +52,17 @@ def applied(operator: Operator, *inputs: Value) -> Any:
 
 def dice(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
     return float(2 * np.count_nonzero(one & other) / (np.count_nonzero(one) + np.count_nonzero(other)))
+
+
+def series_in(folder: Path) -> Series:
+    images = []
+    for path in filter(Path.is_file, folder.rglob("*")):
+        header = pydicom.dcmread(path, stop_before_pixels=True)
+        images.append(ImageReference(str(path), "", str(header.SOPInstanceUID)))
+    return Series(tuple(sorted(images, key=lambda image: image.sop_instance_uid)))
+
+
+def unzipped(archive: Path, folder: Path) -> Path:
+    with zipfile.ZipFile(archive) as files:
+        files.extractall(folder)
+    return folder

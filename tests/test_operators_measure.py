@@ -4,11 +4,20 @@ import numpy as np
 import pytest
 
 from models.errors import PipelineError
-from models.operators.measure import Measure
+from models.operators.measure import Measure, Quantity
 from models.values import HU, Kind, ValueType
 from tests.imaging_cases import applied, grid, mask, volume
 
-ALL = ("volume", "mean", "std", "minimum", "maximum", "median", "percentile15", "laa950")
+ALL: tuple[Quantity, ...] = (
+    "volume",
+    "mean",
+    "std",
+    "minimum",
+    "maximum",
+    "median",
+    "percentile15",
+    "laa950",
+)
 
 
 def test_every_quantity_is_what_its_name_says() -> None:

@@ -5,6 +5,7 @@ from itertools import permutations, product
 import numpy as np
 import pytest
 
+from models.operators.masks import Mask
 from models.operators.split_left_right import SplitLeftRight
 from models.values import LabelMap
 from tests.imaging_cases import applied, grid, mask
@@ -12,10 +13,11 @@ from tests.imaging_cases import applied, grid, mask
 SPACING = (3.0, 3.0, 3.0)
 
 
-def ellipsoid(centre: tuple[float, float, float], radii: tuple[float, float, float]) -> np.ndarray:
+def ellipsoid(centre: tuple[float, float, float], radii: tuple[float, float, float]) -> Mask:
     index = np.stack(np.meshgrid(*map(np.arange, (20, 30, 60)), indexing="ij"))
     offsets = (index - np.reshape(centre, (3, 1, 1, 1))) / np.reshape(radii, (3, 1, 1, 1))
-    return (offsets**2).sum(axis=0) <= 1
+    inside: Mask = (offsets**2).sum(axis=0) <= 1
+    return inside
 
 
 RIGHT = ellipsoid((10, 15, 16), (9, 12, 12))  # columns go to the patient's left
@@ -37,7 +39,9 @@ def turned(given_map: LabelMap, axes: tuple[int, ...], flips: tuple[bool, ...]) 
 @pytest.mark.parametrize(
     ("axes", "flips"), list(product(permutations(range(3)), [(0, 0, 0), (1, 0, 1), (0, 1, 1)]))
 )
-def test_left_is_the_patients_left_in_any_orientation(axes, flips, touching) -> None:
+def test_left_is_the_patients_left_in_any_orientation(
+    axes: tuple[int, ...], flips: tuple[bool, ...], touching: bool
+) -> None:
     both = LEFT | RIGHT | BRIDGE if touching else LEFT | RIGHT
     truth = mask(np.where(LEFT, 1, np.where(RIGHT, 2, 0)), grid(SPACING), "Left lung", "Right lung")
     split = applied(SplitLeftRight(), turned(mask(both, grid(SPACING)), axes, flips))

@@ -14,9 +14,10 @@ from typing import Any, TypeAlias
 from rich.console import Console
 from rich.table import Table
 
-from loadtest.benches.figures import Findings, as_json, number
+from loadtest.benches.figures import Findings, as_json
 from loadtest.benches.machine import machine, revision
 from loadtest.benches.say import Say, progress_lines
+from loadtest.report import with_spread
 from loadtest.server import ServerFailed
 
 BENCHES: Mapping[str, str] = {
@@ -28,7 +29,6 @@ BENCHES: Mapping[str, str] = {
 """Each is the module of its name beside this file, with `run(quick, say) -> Findings`."""
 
 Record: TypeAlias = dict[str, Any]
-
 
 
 def main(arguments: list[str]) -> int:
@@ -73,25 +73,19 @@ def print_record(record: Record) -> None:
     for key, figure in record["figures"].items():
         figures.add_row(
             key,
-            _with_spread(figure["lightbox"], figure["lightbox_spread"]),
-            _with_spread(figure["baseline"], figure["baseline_spread"]),
+            with_spread(figure["lightbox"], figure["lightbox_spread"]),
+            with_spread(figure["baseline"], figure["baseline_spread"]),
             "" if figure["ratio"] is None else f"{figure['ratio']:.2f}",
             figure["unit"],
         )
     console.print(figures)
     for bar in record["bars"]:
-        console.print(f"{'holds' if bar['holds'] else 'FAILS'}: {bar['name']}: {bar['measured']} ({bar['required']})")
+        console.print(
+            f"{'holds' if bar['holds'] else 'FAILS'}: {bar['name']}: {bar['measured']} ({bar['required']})"
+        )
     for note in record["notes"]:
         console.print(note)
     console.print()
-
-
-def _with_spread(value: float | None, spread: list[float] | tuple[float, float] | None) -> str:
-    if value is None:
-        return ""
-    if spread is None or spread[0] == spread[1]:
-        return number(value)
-    return f"{number(value)} ({number(spread[0])} to {number(spread[1])})"
 
 
 def _record(name: str, quick: bool, say: Say) -> Record:

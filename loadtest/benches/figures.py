@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from loadtest.report import said
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figure:
@@ -74,8 +76,8 @@ def at_least(name: str, measured: float, required: float, unit: str) -> Bar:
     """A bar that holds from `required` upwards."""
     return Bar(
         name=name,
-        required=f">= {number(required)} {unit}",
-        measured=f"{number(measured)} {unit}",
+        required=f">= {said(required)} {unit}",
+        measured=f"{said(measured)} {unit}",
         holds=measured >= required,
     )
 
@@ -84,19 +86,10 @@ def at_most(name: str, measured: float, required: float, unit: str) -> Bar:
     """A bar that holds up to `required`."""
     return Bar(
         name=name,
-        required=f"<= {number(required)} {unit}",
-        measured=f"{number(measured)} {unit}",
+        required=f"<= {said(required)} {unit}",
+        measured=f"{said(measured)} {unit}",
         holds=measured <= required,
     )
-
-
-def number(value: float) -> str:
-    """Three significant digits, without an exponent."""
-    if value == 0:
-        return "0"
-    if abs(value) >= 100:
-        return f"{value:.0f}"
-    return f"{value:.3g}"
 
 
 def as_json(findings: Findings) -> dict[str, Any]:

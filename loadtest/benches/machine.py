@@ -38,7 +38,7 @@ def versions() -> dict[str, str]:
 
 
 def revision() -> str:
-    """The git revision of the source, with `+changes` where files differ from it; `unknown` outside of git."""
+    """The git revision of the source, `+changes` where files differ from it; `unknown` outside of git."""
     try:
         commit = _git("rev-parse", "HEAD")
         changed = _git("status", "--porcelain", "--untracked-files=no")
@@ -64,5 +64,3 @@ def _cpu_facts(cpuinfo: str) -> dict[str, Any]:
         "cpu": fields.get("model name", platform.machine()),
         "cpu_flags": sorted(flag for flag in set(flags) if _FLAGS.fullmatch(flag)),
     }
-
-

@@ -72,7 +72,7 @@ def orthanc() -> Iterator[tuple[int, str]]:
 
 @contextmanager
 def storescp() -> Iterator[int]:
-    """dcmtk's storescp, one process an association, files in a temporary folder, not synced. Gives its port."""
+    """dcmtk's storescp, a process an association, files in a temporary folder, not synced. Gives its port."""
     program = find_program(STORESCP, "dcmtk")
     with tempfile.TemporaryDirectory(prefix="storescp-") as name:
         (port,) = free_ports(1)

@@ -37,8 +37,10 @@ class Components(Operator):
             raise ValueError("min_volume_ml must be 0 or more")
         if self.min_area_cm2 < 0:
             raise ValueError("min_area_cm2 must be 0 or more")
-        if self.dimensions == 2 and self.min_volume_ml or self.dimensions == 3 and self.min_area_cm2:
-            raise ValueError("dimensions: 2 goes with min_area_cm2, 3 with min_volume_ml")
+        if self.dimensions == 2 and self.min_volume_ml:
+            raise ValueError("min_volume_ml needs dimensions: 3")
+        if self.dimensions == 3 and self.min_area_cm2:
+            raise ValueError("min_area_cm2 needs dimensions: 2")
         if not 0 <= self.min_overlap <= 1:
             raise ValueError("min_overlap must lie in 0 to 1")
 

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-import numpy as np
-
 from models import dicom_header as tags
 from models.dicom_header import Header, quiet
 from models.dicom_provenance import (
@@ -98,15 +96,15 @@ class EncodeSeg(Operator):
         names = tuple(segment.name for segment in self.segments)
         if label_map.segments != names:
             raise KernelError(f"the label map has segments {label_map.segments}, the output {names}")
-        counts = np.bincount(label_map.labels.ravel(), minlength=len(names) + 1)
-        if len(counts) > len(names) + 1:
-            raise KernelError(f"the label map holds label {len(counts) - 1}, but has {len(names)} segments")
-        if not counts[1:].any():
+        highest = int(label_map.labels.max())
+        if highest > len(names):
+            raise KernelError(f"the label map holds label {highest}, but has {len(names)} segments")
+        if highest == 0:
             return (NOTHING_FOUND,)
         return tuple(
             f"Segment '{name}' was not found."
-            for name, count in zip(names, counts[1:], strict=True)
-            if not count
+            for label, name in enumerate(names, start=1)
+            if not any((plane == label).any() for plane in label_map.labels)
         )
 
     def _object(

@@ -77,10 +77,11 @@ def enclosed(mask: Mask, dimensions: int, *, border_gap: int = 0, most: int = 0)
     else:
         outside[parts[:, [0, -1], :]] = True
         outside[parts[:, :, [0, -1]]] = True
-    if most:
-        outside |= np.bincount(parts.reshape(-1), minlength=count + 1) > most
     outside[0] = True
-    holes[box] = ~outside[parts]
+    holes[box] = inside = ~outside[parts]
+    if most:
+        numbers = parts[inside]
+        holes[box][inside] = (np.bincount(numbers, minlength=count + 1) <= most)[numbers]
     return holes
 
 

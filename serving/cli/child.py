@@ -1,4 +1,4 @@
-"""Run a module of loadtest in a process of its own: it is a client like any other, so it is never imported."""
+"""Run a module of loadtest in a process of its own: it is a client like any other, and never imported."""
 
 import signal
 import subprocess

@@ -1,4 +1,4 @@
-"""`lightbox demo`: CT series in, segmentations out, on this machine; a child process plays modality and PACS."""
+"""`lightbox demo`: CT series in, segmentations out; a child process plays modality and reader."""
 
 from pathlib import Path
 from typing import Annotated

@@ -235,7 +235,7 @@ class StoringDimse(DIMSEServiceProvider):
     def _pass_on(self, context_id: int, fragment: bytes) -> None:
         """All other messages are pynetdicom's own business."""
         primitive = P_DATA()
-        primitive.presentation_data_value_list = [[context_id, fragment]]
+        primitive.presentation_data_value_list = [[context_id, fragment]]  # type: ignore[list-item]
         super().receive_primitive(primitive)
 
 
@@ -323,7 +323,7 @@ class StoringAssociation(Association):
             request.command, status=status, error_comment=comment, offending_element=offending
         )
         primitive = P_DATA()
-        primitive.presentation_data_value_list = [[request.context_id, b"\x03" + response]]
+        primitive.presentation_data_value_list = [[request.context_id, b"\x03" + response]]  # type: ignore[list-item]
         self.dul.send_pdu(primitive)
 
 

@@ -7,6 +7,7 @@ Even spacing is evidence, not proof: a series cut at one end looks whole (DESIGN
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 from serving.config import Completeness
 
@@ -56,7 +57,7 @@ class SeriesWatch:
 def has_gap(places_mm: Iterable[float]) -> bool:
     """Whether some neighbours lie clearly farther apart than most do."""
     places = sorted(set(places_mm))
-    gaps = sorted(high - low for low, high in zip(places, places[1:], strict=False))
+    gaps = sorted(high - low for low, high in pairwise(places))
     if len(gaps) < 2:
         return False
     return gaps[-1] > GAP_FACTOR * gaps[len(gaps) // 2]

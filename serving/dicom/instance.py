@@ -131,6 +131,14 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     attributes: dict[str, str]
     patient: dict[str, str]
 
+    @property
+    def sop_class_uid(self) -> str:
+        return self.uids[SOP_CLASS_UID]
+
+    @property
+    def sop_instance_uid(self) -> str:
+        return self.uids[SOP_INSTANCE_UID]
+
 
 def read_header(data: Buffer, transfer_syntax_uid: str, start: int = 0) -> Header:
     """Read identifiers and attributes of a data set; nothing behind group 0028 is looked at.
@@ -164,8 +172,8 @@ def received_instance(
         tenant=tenant,
         study_instance_uid=header.uids[STUDY_INSTANCE_UID],
         series_instance_uid=header.uids[SERIES_INSTANCE_UID],
-        sop_instance_uid=header.uids[SOP_INSTANCE_UID],
-        sop_class_uid=header.uids[SOP_CLASS_UID],
+        sop_instance_uid=header.sop_instance_uid,
+        sop_class_uid=header.sop_class_uid,
         transfer_syntax_uid=transfer_syntax_uid,
         path=path,
         digest=digest,

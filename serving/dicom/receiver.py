@@ -205,7 +205,7 @@ class _Server(AssociationServer):
     """Peers that connect at once; the kernel holds them until they are accepted."""
 
     def shutdown(self) -> None:
-        """Take no more connections. (The library would look for us in a list that `make_server` fills not.)"""
+        """Take no more connections. (The library's own looks in a list that `make_server` leaves empty.)"""
         TCPServer.shutdown(self)
         self.server_close()
 

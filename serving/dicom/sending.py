@@ -1,0 +1,200 @@
+"""Sending files as a modality does: by C-STORE over one association, or by STOW-RS. Blocks."""
+
+import json
+import mmap
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from serving.dicom.header import elements, file_meta
+from serving.errors import RequestError
+
+_TIMEOUT_S = 60.0
+"""For the association and for each answer."""
+_CONTEXTS = 128
+"""Presentation contexts of one association (PS3.8 table 9-11: odd IDs from 1 to 255)."""
+_REQUEST_BYTES = 64 << 20
+"""One STOW-RS request holds about so much: large enough to be quick, small enough to show progress."""
+_CHUNK_BYTES = 1 << 20
+_SOP_CLASS_UID, _SOP_INSTANCE_UID = 0x00080016, 0x00080018
+
+
+class NotSent(Exception):
+    """Nothing more can be sent to this destination; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class DicomFile:
+    """A file that can be sent."""
+
+    path: Path
+    sop_class_uid: str
+    sop_instance_uid: str
+    transfer_syntax_uid: str
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """What became of one file. `status` 0: stored; otherwise why not, in the words of the receiver."""
+
+    path: Path
+    status: int
+    message: str = ""
+
+
+Done = Callable[[Sent], None]
+
+
+def find_files(paths: Iterable[Path]) -> Iterator[Path]:
+    """Files, and all files in folders, in order of name. Raises: FileNotFoundError."""
+    for path in paths:
+        if path.is_dir():
+            yield from sorted(file for file in path.rglob("*") if file.is_file())
+        elif path.exists():
+            yield path
+        else:
+            raise FileNotFoundError(2, "No such file or directory", str(path))
+
+
+def read_file(path: Path) -> DicomFile:
+    """What must be known to send it. Raises: RequestError if it is no DICOM file (PS3.10)."""
+    with path.open("rb") as file:
+        size = path.stat().st_size
+        data = mmap.mmap(file.fileno(), size, prot=mmap.PROT_READ) if size else b""
+        syntax, start = file_meta(data)
+        raw = elements(data, syntax, (_SOP_CLASS_UID, _SOP_INSTANCE_UID), start)
+    sop_class, sop_instance = (
+        raw.get(tag, b"").decode("latin_1").strip("\0 ") for tag in (_SOP_CLASS_UID, _SOP_INSTANCE_UID)
+    )
+    if not sop_class or not sop_instance:
+        raise RequestError("SOP Class UID (0008,0016) or SOP Instance UID (0008,0018) is empty.")
+    return DicomFile(path, sop_class, sop_instance, syntax)
+
+
+def send_by_cstore(
+    files: Sequence[DicomFile], host: str, port: int, *, called: str, calling: str, done: Done
+) -> None:
+    """C-STORE every file as it is, in its own transfer syntax. Raises: NotSent."""
+    from pynetdicom import AE, _config
+    from pynetdicom.presentation import build_context
+
+    _config.STORE_SEND_CHUNKED_DATASET = True  # the file's own bytes; nothing is decoded
+    kinds = iter(sorted({(file.sop_class_uid, file.transfer_syntax_uid) for file in files}))
+    while some := list(islice(kinds, _CONTEXTS)):
+        entity = AE(ae_title=calling)
+        entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = _TIMEOUT_S
+        entity.requested_contexts = [build_context(sop_class, syntax) for sop_class, syntax in some]
+        association = entity.associate(host, port, ae_title=called)
+        if not association.is_established:
+            raise NotSent(_not_established(association, host, port, called))
+        try:
+            for file in files:
+                if (file.sop_class_uid, file.transfer_syntax_uid) in some:
+                    done(_store(association, file))
+        finally:
+            association.release()
+
+
+def send_by_stow(files: Sequence[DicomFile], url: str, *, api_key: str | None, done: Done) -> None:
+    """POST every file to `url`/dicom-web/studies (or to a URL that ends in /studies). Raises: NotSent."""
+    if not url.startswith(("http://", "https://")):
+        raise NotSent(f"{url} is no http or https address")
+    url = url.rstrip("/")
+    target = url if "/studies" in url else f"{url}/dicom-web/studies"
+    for group in _groups(files):
+        failed = _post(group, target, api_key)
+        for file in group:
+            done(failed.get(file.sop_instance_uid) or Sent(file.path, 0))
+
+
+def _store(association: Any, file: DicomFile) -> Sent:
+    try:
+        status = association.send_c_store(file.path)
+    except ValueError:
+        return Sent(file.path, 0x0122, "its SOP class or transfer syntax was not accepted")
+    except RuntimeError as error:
+        raise NotSent("the receiver ended the association") from error
+    code = status.get("Status")
+    if code is None:
+        raise NotSent("the receiver closed the connection without an answer")
+    if code == 0 or code & 0xF000 == 0xB000:  # a warning is a success (PS3.4 table B.2-1)
+        return Sent(file.path, 0)
+    return Sent(file.path, code, str(status.get("ErrorComment", "")) or f"status 0x{code:04X}")
+
+
+def _not_established(association: Any, host: str, port: int, called: str) -> str:
+    if not association.is_rejected:
+        return f"{host}:{port} does not answer"
+    reason = {3: "it does not know the calling AE title", 7: f"it is not called '{called}'"}
+    diagnostic = association.acceptor.primitive.diagnostic
+    return f"{host}:{port} rejected the association: {reason.get(diagnostic, 'it gave no reason')}"
+
+
+def _groups(files: Sequence[DicomFile]) -> Iterator[list[DicomFile]]:
+    group: list[DicomFile] = []
+    size = 0
+    for file in files:
+        group.append(file)
+        size += file.path.stat().st_size
+        if size >= _REQUEST_BYTES:
+            yield group
+            group, size = [], 0
+    if group:
+        yield group
+
+
+def _post(group: Sequence[DicomFile], url: str, api_key: str | None) -> dict[str, Sent]:
+    """One STOW-RS request. Returns: what was not stored, by SOP Instance UID."""
+    boundary = uuid.uuid4().hex
+    head = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
+    tail = f"--{boundary}--\r\n".encode()
+    length = sum(len(head) + file.path.stat().st_size + 2 for file in group) + len(tail)
+    headers = {
+        "Content-Type": f'multipart/related; type="application/dicom"; boundary={boundary}',
+        "Content-Length": str(length),
+        "Accept": "application/dicom+json",
+        **({"X-Api-Key": api_key} if api_key else {}),
+    }
+    request = urllib.request.Request(url, _body(group, head, tail), headers)  # noqa: S310 - http(s), checked
+    try:
+        with urllib.request.urlopen(request, timeout=_TIMEOUT_S) as response:  # noqa: S310
+            answer = response.read()
+    except urllib.error.HTTPError as error:
+        answer = error.read()
+        if b"00081198" not in answer and b"0008119A" not in answer:
+            raise NotSent(_said(answer) or f"the server answered {error.code} {error.reason}") from error
+    except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
+        raise NotSent(f"no server answers at {url}: {getattr(error, 'reason', error)}") from error
+    return _failed(group, json.loads(answer or b"{}"))
+
+
+def _body(group: Sequence[DicomFile], head: bytes, tail: bytes) -> Iterator[bytes]:
+    for file in group:
+        yield head
+        with file.path.open("rb") as data:
+            while chunk := data.read(_CHUNK_BYTES):
+                yield chunk
+        yield b"\r\n"
+    yield tail
+
+
+def _failed(group: Sequence[DicomFile], answer: dict[str, Any]) -> dict[str, Sent]:
+    paths = {file.sop_instance_uid: file.path for file in group}
+    failed = {}
+    for item in answer.get("00081198", {}).get("Value", []):
+        uid = item["00081155"]["Value"][0]
+        code = int(item["00081197"]["Value"][0])
+        failed[uid] = Sent(paths.get(uid, Path()), code, f"failure reason 0x{code:04X}")
+    return failed
+
+
+def _said(answer: bytes) -> str:
+    try:
+        return str(json.loads(answer).get("error", ""))
+    except (ValueError, AttributeError):
+        return ""
