@@ -39,8 +39,10 @@ def read_segmentation(data: bytes) -> SegmentationMasks:
     rows, columns = int(ds.Rows), int(ds.Columns)
     frames = bits[: int(ds.NumberOfFrames) * rows * columns].reshape(-1, rows, columns).astype(np.bool_)
     masks: dict[tuple[str, str], NDArray[np.bool_]] = {}
+    shared = ds.SharedFunctionalGroupsSequence[0]
     for frame, groups in zip(frames, ds.PerFrameFunctionalGroupsSequence, strict=True):
-        number = int(groups.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
+        of_one = groups if "SegmentIdentificationSequence" in groups else shared  # one segment: shared
+        number = int(of_one.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
         if derivation := groups.get("DerivationImageSequence"):
             source = derivation[0].SourceImageSequence[0]
             masks[names[number], str(source.ReferencedSOPInstanceUID)] = frame

@@ -1,10 +1,12 @@
 """Pipelines into plans, and all live plans of a store into one binding."""
 
 import dataclasses
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from models.errors import PipelineError
 from models.golden import GoldenCase
 from models.operators.base import Operator
 from models.pipeline import Pipeline, Step, check
@@ -21,6 +23,8 @@ from planner.plan import Plan, read_plan
 from planner.rewrite import rewrite
 from planner.stages import cut_stages
 from planner.stored_series import store_series
+
+log = logging.getLogger(__name__)
 
 Costing = Callable[[Mapping[str, Plan], tuple[Stage, ...]], tuple[Stage, ...]]
 """Gives stages (of plans by digest) their costs."""
@@ -79,9 +83,14 @@ def bind(
 ) -> Digest:
     """Rebuild the binding over all live plans and those in `also`, and name it.
 
-    Stages keep the costs measured before. costing: default: measured (planner.cost).
+    Stages keep the costs measured before. costing: default: measured (planner.cost). Plans of another
+    version of Lightbox, which this one has no operators for, are left out: others must still be bound.
     """
     plans = live_plans(store, also)
+    for name, plan in list(plans.items()):
+        if why := cannot_compute(plan, operators):
+            log.warning("plan %s of %s is left out of the binding: %s", name, plan.pipeline, why)
+            del plans[name]
     stages = cut_stages(plans, operators)
     if costing is None:
         from planner.cost import measured_costs
@@ -95,6 +104,21 @@ def bind(
     digest = store.objects.put(binding.to_bytes())
     store.names.set(BINDING, digest)
     return digest
+
+
+def cannot_compute(plan: Plan, operators: OperatorFrom = operator_of) -> str:
+    """Why this version of Lightbox cannot compute the plan; empty if it can."""
+    try:
+        for node in plan.nodes:
+            operators(node)
+    except PipelineError as error:
+        return str(error)
+    return ""
+
+
+def without_measuring(plans: Mapping[str, Plan], stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    """A Costing that keeps the default costs: for when a rough estimate will do."""
+    return stages
 
 
 def live_plans(store: Store, also: Iterable[Digest] = ()) -> dict[str, Plan]:

@@ -4,6 +4,7 @@ PlannerError
 ├── UnknownPipeline    a name that was never compiled into this store
 ├── NotPromoted        a tenant has no plan of that name
 ├── NotChecked         promotion without a passed golden check
+├── CannotCompute      a plan that this version of Lightbox has no operators for
 └── RuleBroke          a rewrite rule changed what it promised to keep: our bug, named
 """
 
@@ -30,6 +31,12 @@ class NotChecked(PlannerError):
     def __init__(self, pipeline: str, failures: tuple[str, ...]) -> None:
         self.pipeline, self.failures = pipeline, failures
         super().__init__(f"pipeline '{pipeline}' did not pass its golden cases: {'; '.join(failures)}")
+
+
+class CannotCompute(PlannerError):
+    def __init__(self, pipeline: str, why: str) -> None:
+        self.pipeline = pipeline
+        super().__init__(f"the plan of '{pipeline}' cannot be computed by this version of Lightbox: {why}")
 
 
 class RuleBroke(PlannerError):

@@ -7,8 +7,8 @@ from datetime import datetime
 from object_store.digest import Digest
 from object_store.errors import NameUnknown
 from object_store.opening import Store
-from planner.compile import bind, compiled_plan, current_binding
-from planner.errors import NotChecked, NotPromoted
+from planner.compile import bind, cannot_compute, compiled_plan, current_binding
+from planner.errors import CannotCompute, NotChecked, NotPromoted
 from planner.names import promoted_name, promoted_prefix
 from planner.plan import Plan, read_plan
 
@@ -30,14 +30,22 @@ class Promotion:
 
 
 def promote(
-    store: Store, tenant: str, pipeline: str, *, gate: Gate | None = None, binder: Binder = bind
+    store: Store,
+    tenant: str,
+    pipeline: str,
+    *,
+    gate: Gate | None = None,
+    binder: Binder = bind,
+    cannot: Callable[[Plan], str] = cannot_compute,
 ) -> Promotion:
     """Let the tenant run the plan last compiled of `pipeline`.
 
     gate: None skips the golden cases. The plan is bound before it is named: a server never finds it unbound.
-    Raises: UnknownPipeline, NotChecked.
+    Raises: UnknownPipeline, CannotCompute, NotChecked.
     """
     digest, plan = compiled_plan(store, pipeline)
+    if why := cannot(plan):
+        raise CannotCompute(pipeline, why)
     if gate is not None and (failures := gate(digest, plan)):
         raise NotChecked(pipeline, failures)
     _bind_if_needed(store, (digest,), binder)

@@ -1,4 +1,4 @@
-"""The operator's and the client's view over HTTP: jobs, results, health, metrics. JSON unless said otherwise."""
+"""What operators and clients ask over HTTP: jobs, results, health, metrics. JSON unless said otherwise."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

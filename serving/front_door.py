@@ -34,7 +34,7 @@ class FrontDoor:
         )
         self._process: ForkServerProcess | None = None
         self._handover: HandoverServer | None = None
-        self._stopping = False
+        self._stopping = asyncio.Event()
         self.restarts = 0
         self.address: tuple[str, int] = (config.dimse.host, config.dimse.port)
 
@@ -53,7 +53,7 @@ class FrontDoor:
 
     async def stop(self) -> None:
         """No more associations; running C-STOREs finish."""
-        self._stopping = True
+        self._stopping.set()
         if self._handover is not None:
             self._handover.stop()
         try:
@@ -80,12 +80,12 @@ class FrontDoor:
     async def _keep_running(self, handover: HandoverServer) -> None:
         while True:
             await handover.run()
-            if self._stopping:
+            if self._stopping.is_set():
                 return
             log.error("the receiver process ended; it is started again")
             self.restarts += 1
             await asyncio.sleep(RESTART_DELAY_S)
-            if self._stopping:
+            if self._stopping.is_set():
                 return
             handover = await self._start_process()
 

@@ -14,7 +14,7 @@ _SHARED_IMPORTS = ["serving.pools.worker", "serving.dicom.receiver"]
 """They bring numpy, pydicom and pynetdicom; highdicom, scipy and onnxruntime are imported where they run."""
 
 _ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
-"""Library thread pools in every worker fight over the cores: one thread per run (DESIGN.md, executor pools)."""
+"""Library thread pools in every worker would fight over the cores: one thread per run is planned for."""
 
 
 def start_fork_server() -> ForkServerContext:

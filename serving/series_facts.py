@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
+from itertools import pairwise
 
 from models.contract import SeriesFacts
 from models.values import ImageReference, Series
@@ -55,7 +56,7 @@ def _slice_spacing_mm(images: Sequence[InstanceRow]) -> float | None:
             return None
         places.append(sum(p * n for p, n in zip(position, normal, strict=True)))
     places.sort()
-    gaps = sorted(high - low for low, high in zip(places, places[1:], strict=False))
+    gaps = sorted(high - low for low, high in pairwise(places))
     return gaps[len(gaps) // 2] or None
 
 

@@ -12,6 +12,8 @@ from functools import partial
 from multiprocessing.context import ForkServerContext
 from typing import Any, TypeAlias
 
+from fastapi import Request
+
 from object_store.opening import Store, open_store
 from serving import __version__
 from serving.api import ApiServices
@@ -19,6 +21,7 @@ from serving.app import build_app
 from serving.config import Config
 from serving.delivering import Deliveries
 from serving.dicom.spool import Spool
+from serving.dicom.web_services import DicomWebServices
 from serving.front_door import FrontDoor
 from serving.intake import Intake
 from serving.job_making import JobMaker
@@ -109,8 +112,9 @@ class Server:
         self._job_maker = JobMaker(database, self._library, self._engine, config.routes, metrics)
         self._intake = Intake(database, config.completeness, metrics, self._job_maker.series_complete)
         self._front_door = FrontDoor(config, place, context, self._intake)
+        self._spool = Spool(place.spool, min_free_bytes=config.spool.min_free_bytes)
         self._http_socket = listen("http.port", config.http.host, config.http.port)
-        self._web = WebServer(build_app(self._api_services(metrics)), self._http_socket)
+        self._web = WebServer(build_app(self._api_services(metrics), self._web_services()), self._http_socket)
 
     @property
     def addresses(self) -> Addresses:
@@ -126,7 +130,7 @@ class Server:
 
     async def start(self, tasks: asyncio.TaskGroup) -> None:
         """Open everything; unfinished work of an earlier run goes on."""
-        await self._intake.sweep(Spool(self._place.spool, min_free_bytes=0))
+        await self._intake.sweep(self._spool)
         web = tasks.create_task(self._web.run_until_stopped())
         self._background = [
             tasks.create_task(self._engine.run()),
@@ -203,16 +207,27 @@ class Server:
             pools[name] = pool
         return pools
 
-    def _api_services(self, metrics: Metrics) -> ApiServices:
+    def _tenant_of(self, request: Request) -> str:
         config = self._config
+        return identify_client(config.tenants, request.headers, listens_on=config.http.host)
+
+    def _web_services(self) -> DicomWebServices:
+        return DicomWebServices(
+            tenant_of=self._tenant_of,
+            database=self._database,
+            intake=self._intake.receive,
+            association_closed=self._intake.association_closed,
+            spool=self._spool,
+            max_body_bytes=self._config.http.max_body_bytes,
+        )
+
+    def _api_services(self, metrics: Metrics) -> ApiServices:
         return ApiServices(
             database=self._database,
             library=self._library,
             engine=self._engine,
             metrics=metrics,
-            tenant_of=lambda request: identify_client(
-                config.tenants, request.headers, listens_on=config.http.host
-            ),
+            tenant_of=self._tenant_of,
             is_ready=lambda: dict(self._ready),
             status=self._status,
         )

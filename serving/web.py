@@ -1,4 +1,4 @@
-"""uvicorn on our event loop and our socket; when to start and stop is decided by the server, not by signals."""
+"""uvicorn on our event loop and our socket; the server decides when it starts and stops, not signals."""
 
 import asyncio
 import contextlib

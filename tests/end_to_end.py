@@ -1,22 +1,24 @@
-"""What the end-to-end tests share: sending with Debian's own clients, reading SEG back onto the source."""
+"""What the end-to-end tests share: sending with Debian's own clients, waiting for jobs."""
 
+import shutil
 import subprocess
-from collections.abc import Iterable, Sequence
-from io import BytesIO
+import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from pydicom import Dataset, dcmread
+from pydicom import dcmread
 
+from loadtest.client import LightboxClient
 from loadtest.server import LightboxServer
 from tests.conftest import program
 
 DEADLINE_S = 120.0
 
 
-def storescu(server: LightboxServer, *paths: Path, called: str | None = None) -> subprocess.CompletedProcess[str]:
+def storescu(
+    server: LightboxServer, *paths: Path, called: str | None = None
+) -> subprocess.CompletedProcess[str]:
     """Send files or folders with dcmtk at its defaults; its exit code and words are the caller's to judge."""
     arguments = [program("storescu", "dcmtk"), "-v", "-aec", called or server.ae_title]
     arguments += ["+sd", "+r", server.dimse_host, str(server.dimse_port), *map(str, paths)]
@@ -35,31 +37,22 @@ def study_of(folder: Path) -> str:
     return str(dcmread(first, stop_before_pixels=True).StudyInstanceUID)
 
 
-def masks(seg: bytes | Dataset) -> dict[str, dict[str, NDArray[np.bool_]]]:
-    """Segment label -> SOP Instance UID of the source image -> mask[rows, columns], of a BINARY SEG."""
-    dataset = dcmread(BytesIO(seg)) if isinstance(seg, bytes) else seg
-    pixels = np.atleast_3d(dataset.pixel_array).reshape(-1, dataset.Rows, dataset.Columns).astype(bool)
-    labels = {int(s.SegmentNumber): str(s.SegmentLabel) for s in dataset.SegmentSequence}
-    found: dict[str, dict[str, NDArray[np.bool_]]] = {label: {} for label in labels.values()}
-    shared = dataset.SharedFunctionalGroupsSequence[0]
-    for frame, groups in zip(pixels, dataset.PerFrameFunctionalGroupsSequence, strict=True):
-        of_one = groups if "SegmentIdentificationSequence" in groups else shared
-        number = int(of_one.SegmentIdentificationSequence[0].ReferencedSegmentNumber)
-        source = groups.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID
-        found[labels[number]][str(source)] = frame
-    return found
+def ended_jobs(client: LightboxClient, study: str, count: int) -> list[dict[str, Any]]:
+    """The jobs of a study, once there are so many and all have ended."""
+    until = time.monotonic() + DEADLINE_S
+    while True:
+        jobs = client.jobs(study=study)
+        if len(jobs) >= count and all(job["finished_at"] is not None for job in jobs):
+            return jobs
+        states = [(job["pipeline"], job["state"]) for job in jobs]
+        assert time.monotonic() < until, f"not done after {DEADLINE_S:g} s: {states}"
+        time.sleep(0.05)
 
 
-def dice(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
-    """Twice what both have over what each has; 1 where both are empty."""
-    total = int(one.sum()) + int(other.sum())
-    return 1.0 if total == 0 else 2.0 * int((one & other).sum()) / total
-
-
-def stacked(of_segment: dict[str, NDArray[np.bool_]], sources: Sequence[str], like: NDArray[Any]) -> NDArray[np.bool_]:
-    """The masks of a segment in the order of `sources`; absent frames are empty."""
-    empty = np.zeros(like.shape[-2:], bool)
-    return np.stack([of_segment.get(uid, empty) for uid in sources])
+def copy_of_store(store: Path, folder: Path) -> Path:
+    """A compiled store of one's own: its stages are measured already, so that compiling again is quick."""
+    shutil.copytree(store, folder)
+    return folder
 
 
 def jobs_by_pipeline(jobs: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:

@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.contract import Contract
+from models.errors import PipelineError
 from models.operators.base import JobContext, KernelContext, NetworkSession, Operator
 from models.pipeline import Output, Pipeline, SegmentCode, Step
 from models.values import ImageReference, Series
-from planner.binding import Stage
-from planner.compile import bind, compile_pipelines
+from planner.compile import bind, compile_pipelines, without_measuring
 from planner.lower import encoder_parameters
-from planner.plan import Node, Plan
+from planner.plan import Node
 from tests.fake_operators import FAKES, FakeAdd, FakeDecode, FakeEncode, FakeMeasure, FakeStack, FakeThreshold
 
 JOB = JobContext(
@@ -82,14 +82,12 @@ def fake_encoder(pipeline: Pipeline, output: Output) -> Operator:
 
 
 def fake_operator(node: Node) -> Operator:
+    if node.operator not in FAKES:
+        raise PipelineError(f"there is no operator '{node.operator}' here", key="op")
     return FAKES[node.operator].from_parameters(node.parameters)
 
 
-def unmeasured(plans: Mapping[str, Plan], stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
-    return stages
-
-
 compile_fakes: Any = partial(
-    compile_pipelines, costing=unmeasured, encoder=fake_encoder, operators=fake_operator
+    compile_pipelines, costing=without_measuring, encoder=fake_encoder, operators=fake_operator
 )
-bind_fakes: Any = partial(bind, costing=unmeasured, operators=fake_operator)
+bind_fakes: Any = partial(bind, costing=without_measuring, operators=fake_operator)

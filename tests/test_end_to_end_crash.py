@@ -12,7 +12,7 @@ from pydicom import dcmread
 from loadtest.client import LightboxClient
 from loadtest.processes import process_tree
 from loadtest.server import LightboxServer
-from tests.end_to_end import DEADLINE_S, send, study_of
+from tests.end_to_end import DEADLINE_S, ended_jobs, send, study_of
 
 
 def kill(server: LightboxServer) -> None:
@@ -49,7 +49,7 @@ def test_a_job_that_was_running_when_the_server_was_killed_is_finished_by_the_ne
         wait_until_running(server.client(), study)
         kill(server)
     with LightboxServer(folder=data, store=compiled_store) as server:
-        jobs = server.client().wait_for_jobs([study], 3, deadline_s=DEADLINE_S)
+        jobs = ended_jobs(server.client(), study, 3)
         assert {job["state"] for job in jobs} == {"COMPLETED"}
         instances = server.client().retrieve(study)
         assert len(instances) == len(list(phantom_folder.iterdir())) + 4
@@ -64,7 +64,7 @@ def test_images_acknowledged_before_a_kill_are_there_after_it_and_computed_on(
         send(server, phantom_folder)
         kill(server)  # the series is not complete yet: its quiet time has not passed
     with LightboxServer(folder=data, store=compiled_store) as server:
-        jobs = server.client().wait_for_jobs([study], 3, deadline_s=DEADLINE_S)
+        jobs = ended_jobs(server.client(), study, 3)
         assert {job["state"] for job in jobs} == {"COMPLETED"}
 
 
@@ -75,7 +75,7 @@ def test_a_retry_gives_the_same_object_byte_for_byte(
     data = tmp_path / "data"
     with LightboxServer(folder=data, store=compiled_store) as server:
         send(server, phantom_folder)
-        server.client().wait_for_jobs([study], 3, deadline_s=DEADLINE_S)
+        ended_jobs(server.client(), study, 3)
         first = result_digests(server.client(), study)
     assert len(first) == 4
     # As if the server had died after computing and before the commit: the work is done, nobody knows.
@@ -85,7 +85,7 @@ def test_a_retry_gives_the_same_object_byte_for_byte(
         journal.execute("DELETE FROM instances WHERE kind = 'result'")
     journal.close()
     with LightboxServer(folder=data, store=compiled_store) as server:
-        server.client().wait_for_jobs([study], 3, deadline_s=DEADLINE_S)
+        ended_jobs(server.client(), study, 3)
         assert result_digests(server.client(), study) == first
         stored = [dcmread(path, stop_before_pixels=True) for path in (data / "results").rglob("*.dcm")]
         assert len({str(header.SOPInstanceUID) for header in stored}) == 4
@@ -102,7 +102,6 @@ def test_a_worker_that_is_killed_costs_a_retry_and_nothing_else(
         for pool in client.status()["pools"].values():
             for pid in pool["pids"]:
                 os.kill(pid, signal.SIGKILL)
-        jobs = client.wait_for_jobs([study], 3, deadline_s=DEADLINE_S)
+        jobs = ended_jobs(client, study, 3)
         assert {job["state"] for job in jobs} == {"COMPLETED"}
         assert sum(pool["restarts"] for pool in client.status()["pools"].values()) >= 1
-

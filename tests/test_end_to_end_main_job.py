@@ -9,10 +9,11 @@ import pytest
 from pydicom import dcmread
 
 from loadtest.client import LightboxClient
+from loadtest.segmentation import dice, read_segmentation
 from loadtest.server import LightboxServer
 from loadtest.studies import StudyTemplate
 from models.phantom import Phantom
-from tests.end_to_end import DEADLINE_S, dice, jobs_by_pipeline, masks, send, stacked, study_of
+from tests.end_to_end import ended_jobs, jobs_by_pipeline, send, study_of
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def test_a_series_sent_by_c_store_comes_back_as_segmentations_that_are_right(
     server: LightboxServer, client: LightboxClient, phantom: Phantom, phantom_folder: Path
 ) -> None:
     send(server, phantom_folder)
-    jobs = jobs_by_pipeline(client.wait_for_jobs([study_of(phantom_folder)], 3, deadline_s=DEADLINE_S))
+    jobs = jobs_by_pipeline(ended_jobs(client, study_of(phantom_folder), 3))
     assert {job["state"] for job in jobs.values()} == {"COMPLETED"}
     assert {(name, r["output"]) for name, job in jobs.items() for r in job["results"]} == {
         ("ct-lungs", "lungs"),
@@ -45,10 +46,10 @@ def test_a_series_sent_by_c_store_comes_back_as_segmentations_that_are_right(
         ("ct-body", "composition"),
     }
     sources = sources_in_order(phantom_folder)
-    lungs = masks(client.result(jobs["ct-lungs"]["id"], "lungs"))
+    lungs = read_segmentation(client.result(jobs["ct-lungs"]["id"], "lungs"))
     truth = phantom.truth
     for label, name in ((1, "Left lung"), (2, "Right lung")):
-        found = stacked(lungs[name], sources, truth.labels)
+        found = lungs.stacked(name, sources, truth.labels.shape[1:])
         assert dice(found, truth.labels == label) > 0.93, name
     volumes = {
         m["segment"]: m["value"]
@@ -69,7 +70,7 @@ def test_what_three_pipelines_have_in_common_runs_once(
     before = runs()
     study = StudyTemplate.read(phantom_folder).copy("once")
     client.stow([instance.data for instance in study.instances])
-    jobs = client.wait_for_jobs([study.study_instance_uid], 3, deadline_s=DEADLINE_S)
+    jobs = ended_jobs(client, study.study_instance_uid, 3)
     after = runs()
     assert {job["state"] for job in jobs} == {"COMPLETED"}
     parts = -(-len(study.instances) // 32)
@@ -85,7 +86,7 @@ def test_a_result_is_retrieved_over_dicomweb_as_it_was_stored(
 ) -> None:
     study = StudyTemplate.read(phantom_folder).copy("retrieved")
     client.stow([instance.data for instance in study.instances])
-    jobs = jobs_by_pipeline(client.wait_for_jobs([study.study_instance_uid], 3, deadline_s=DEADLINE_S))
+    jobs = jobs_by_pipeline(ended_jobs(client, study.study_instance_uid, 3))
     result = jobs["ct-lungs"]["results"][0]
     (retrieved,) = client.retrieve(
         study.study_instance_uid, result["series_instance_uid"], result["sop_instance_uid"]
@@ -107,9 +108,9 @@ def test_the_same_series_sent_again_makes_nothing_new(
     study = StudyTemplate.read(phantom_folder).copy("twice")
     files = [instance.data for instance in study.instances]
     client.stow(files)
-    first = client.wait_for_jobs([study.study_instance_uid], 3, deadline_s=DEADLINE_S)
+    first = ended_jobs(client, study.study_instance_uid, 3)
     client.stow(files)
-    again = client.wait_for_jobs([study.study_instance_uid], 3, deadline_s=DEADLINE_S)
+    again = ended_jobs(client, study.study_instance_uid, 3)
     assert [job["id"] for job in again] == [job["id"] for job in first]
     assert len(client.retrieve(study.study_instance_uid)) == len(files) + 4
 

@@ -1,5 +1,7 @@
 """Images become a volume in patient space, or the series is refused for a reason with a name."""
 
+import gzip
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -19,14 +21,14 @@ TILT_15 = (1.0, 0.0, 0.0, 0.0, float(np.cos(np.radians(15))), float(-np.sin(np.r
 def field(position: NDArray[np.float64]) -> NDArray[np.float64]:
     """Linear in space, so that linear interpolation gives it exactly."""
     x, y, z = position
-    return 3.0 * x - 2.0 * y + 5.0 * z + 7.0
+    return np.asarray(3.0 * x - 2.0 * y + 5.0 * z + 7.0)
 
 
 def positions_of(volume: Volume) -> NDArray[np.float64]:
     """float64[3, slices, rows, columns]: LPS mm of every voxel."""
     index = np.indices(volume.shape).reshape(3, -1)
-    homogeneous = np.vstack([index, np.ones(index.shape[1])])
-    return (volume.affine @ homogeneous)[:3].reshape(3, *volume.shape)
+    positions = volume.affine @ np.vstack([index, np.ones(index.shape[1])])
+    return np.asarray(positions[:3].reshape(3, *volume.shape), np.float64)
 
 
 def sampled(
@@ -51,6 +53,19 @@ def sampled(
 
 def line(count: int, step_mm: float = 2.0) -> list[tuple[float, float, float]]:
     return [(-10.0, 20.0, step_mm * index) for index in range(count)]
+
+
+def nifti(path: Path) -> tuple[NDArray[np.int16], NDArray[np.float64]]:
+    """Values [i, j, k] of a NIfTI-1 file, and its affine to LPS mm (the file's is to RAS)."""
+    content = gzip.decompress(path.read_bytes())
+    _, *shape = struct.unpack_from("<4h", content, 40)
+    (kind,) = struct.unpack_from("<h", content, 70)
+    (offset,) = struct.unpack_from("<f", content, 108)
+    dtype = {2: "<u1", 4: "<i2", 512: "<u2"}[kind]
+    data = np.frombuffer(content, dtype, int(np.prod(shape)), int(offset)).reshape(shape, order="F")
+    affine = np.eye(4)
+    affine[:3] = np.array(struct.unpack_from("<12f", content, 280)).reshape(3, 4)
+    return data, np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
 
 
 def refused(images: Images, **parameters: str) -> InputRefused:
@@ -186,7 +201,6 @@ def test_resampling_gives_a_right_angled_grid_of_the_same_field(
     volume = stacked(images, **parameters)
     axes = volume.affine[:3, :3] / volume.spacing_mm
     np.testing.assert_allclose(axes.T @ axes, np.eye(3), atol=1e-9)
-    np.testing.assert_allclose(np.diff(volume.affine[:3, :3], axis=0).shape, (2, 3))
     expected = field(positions_of(volume))
     fill = min(image.pixels.min() for image in images.images)
     inside = np.abs(volume.voxels - expected) < 1e-2
@@ -278,16 +292,12 @@ def test_real_ct_series_are_stacked(
 def test_real_volumes_equal_those_of_another_converter(
     name: str, expected: str, shared_data: Path, tmp_path: Path
 ) -> None:
-    nibabel = pytest.importorskip("nibabel", reason="needs nibabel: pip install nibabel")
     volume = stacked(decoded(real_series(shared_data, name, tmp_path), "1"))
-    image = nibabel.load(shared_data / "expected" / "volumes" / f"{expected}.nii.gz")
-    to_lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ image.affine
-    index = np.linalg.inv(to_lps) @ np.vstack(
-        [positions_of(volume).reshape(3, -1), np.ones(volume.voxels.size)]
-    )
+    data, to_lps = nifti(shared_data / "expected" / "volumes" / f"{expected}.nii.gz")
+    positions = np.vstack([positions_of(volume).reshape(3, -1), np.ones(volume.voxels.size)])
+    index = np.linalg.inv(to_lps) @ positions
     whole = np.rint(index[:3])
     np.testing.assert_allclose(index[:3], whole, atol=0.02)
-    data = np.asarray(image.dataobj)
     theirs = data[tuple(whole.astype(int))].reshape(volume.shape)
     assert data.size == volume.voxels.size
     np.testing.assert_array_equal(volume.voxels, theirs)

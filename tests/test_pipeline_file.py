@@ -8,7 +8,7 @@ import pytest
 from models.errors import PipelineError
 from models.operators.base import Operator
 from models.pipeline import Pipeline, check
-from models.pipeline_file import read_pipeline
+from models.pipeline_file import bundled_pipelines, pipeline_path, read_pipeline
 from models.values import HU, Kind, ValueType
 from tests.fake_operators import FAKES, FakeAdd
 
@@ -197,3 +197,11 @@ def test_files_are_found_beside_the_yaml_that_names_them(tmp_path: Path) -> None
     operator: Operator = child.step("lifted").operator
     assert operator.blobs() == (str(tmp_path / "base" / "w.npz"),)
     assert "there is no file 'w.npz'" in refused(tmp_path, TEXT.replace(old, new)).message
+
+
+@pytest.mark.parametrize("name", bundled_pipelines())
+def test_a_bundled_pipeline_is_sound_and_named_like_its_file(name: str) -> None:
+    pipeline = read_pipeline(pipeline_path(name))
+    assert pipeline.name == name
+    assert pipeline.research_use_only
+    assert pipeline.golden

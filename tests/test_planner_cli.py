@@ -8,14 +8,14 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import planner.cost
+from planner.compile import without_measuring
 from serving.cli.main import app
-from tests.planner_cases import unmeasured
 
 
 @pytest.fixture(autouse=True)
 def _fast(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measuring costs is tested elsewhere and takes seconds."""
-    monkeypatch.setattr(planner.cost, "measured_costs", lambda *args, **kwargs: unmeasured)
+    monkeypatch.setattr(planner.cost, "measured_costs", lambda *args, **kwargs: without_measuring)
 
 
 @pytest.fixture

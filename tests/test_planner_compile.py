@@ -3,7 +3,9 @@
 import itertools
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,14 +17,14 @@ from object_store.collect import collect_garbage
 from object_store.digest import Digest
 from object_store.opening import Store, open_store
 from planner.binding import Binding
-from planner.compile import compiled_plan, current_binding
-from planner.errors import NotChecked, NotPromoted, UnknownPipeline
+from planner.compile import cannot_compute, compiled_plan, current_binding
+from planner.errors import CannotCompute, NotChecked, NotPromoted, UnknownPipeline
 from planner.execute import run_plan, run_stage
 from planner.plan import SOURCE, read_plan
 from planner.promote import promote, promotions, rollback
 from planner.references import references
 from planner.resources import StoreResources
-from tests.fake_operators import FakeAdd, FakeThreshold, FakeWeighted
+from tests.fake_operators import FAKES, FakeAdd, FakeThreshold, FakeWeighted
 from tests.planner_cases import bind_fakes, compile_fakes, context, fake_operator, series, things
 
 
@@ -30,6 +32,11 @@ from tests.planner_cases import bind_fakes, compile_fakes, context, fake_operato
 def store(tmp_path: Path) -> Iterator[Store]:
     with open_store(tmp_path / "store") as opened:
         yield opened
+
+
+promote_fakes: Any = partial(
+    promote, binder=bind_fakes, cannot=partial(cannot_compute, operators=fake_operator)
+)
 
 
 def binding_of(store: Store) -> Binding:
@@ -160,11 +167,11 @@ def test_nothing_is_named_when_one_pipeline_is_wrong(store: Store) -> None:
 
 def test_promotion_gives_a_tenant_the_compiled_plan_and_rollback_the_one_before(store: Store) -> None:
     (first,) = compile_fakes(store, [things()])
-    promote(store, "local", "things", binder=bind_fakes)
+    promote_fakes(store, "local", "things")
     (second,) = compile_fakes(store, [things(above=9.0)])
     assert [p.plan for p in promotions(store, "local")] == [first.digest]
     assert str(first.digest) in binding_of(store).plans
-    assert promote(store, "local", "things", binder=bind_fakes).plan == second.digest
+    assert promote_fakes(store, "local", "things").plan == second.digest
     bind_fakes(store)
     assert str(first.digest) not in binding_of(store).plans
     assert rollback(store, "local", "things", binder=bind_fakes).plan == first.digest
@@ -175,7 +182,7 @@ def test_promotion_gives_a_tenant_the_compiled_plan_and_rollback_the_one_before(
 def test_a_failed_golden_check_stops_a_promotion(store: Store) -> None:
     compile_fakes(store, [things()])
     with pytest.raises(NotChecked, match=r"Dice 0\.1"):
-        promote(store, "local", "things", gate=lambda digest, plan: ("Dice 0.1",), binder=bind_fakes)
+        promote_fakes(store, "local", "things", gate=lambda digest, plan: ("Dice 0.1",))
     assert promotions(store, "local") == ()
 
 
@@ -196,3 +203,19 @@ def test_garbage_collection_keeps_what_plans_and_the_binding_need(store: Store, 
     assert collected.deleted == (junk,)
     kept = [compiled.digest, Digest.parse(compiled.plan.blobs[0])]
     assert store.objects.missing(kept) == frozenset()
+
+
+def test_a_plan_of_another_version_is_left_out_and_keeps_nobody_from_being_bound(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (old,) = compile_fakes(store, [things("old")])
+    promote_fakes(store, "local", "old")
+    monkeypatch.delitem(FAKES, "add")
+    step = Step(name="thing", operator=FakeThreshold(above=1.0), inputs=("volume",))
+    new = things("new", steps=[step])
+    new = replace(new, steps=tuple(step for step in new.steps if step.name != "lifted"))
+    (compiled,) = compile_fakes(store, [new])
+    assert binding_of(store).plans == {str(compiled.digest): "new"}
+    assert f"plan {old.digest} of old is left out" in caplog.text
+    with pytest.raises(CannotCompute):
+        promote_fakes(store, "local", "old")

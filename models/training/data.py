@@ -1,4 +1,4 @@
-"""Slices to learn from: phantoms, and real series where there are some. Never `ct-chest-philips`: it tests."""
+"""Slices to learn from: phantoms, and real series where there are any. Never `ct-chest-philips`."""
 
 import tempfile
 import zipfile

@@ -7,6 +7,7 @@ whoever feeds `NAME.mean` runs another variant of the same graph. Equal weights 
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -71,7 +72,7 @@ class _Writer:
         self._nodes: list[onnx.NodeProto] = []
         self.initialisers: dict[str, Array] = {}
 
-    def add(self, operator: str, inputs: list[str], output: str, **attributes: object) -> str:
+    def add(self, operator: str, inputs: list[str], output: str, **attributes: Any) -> str:
         """Append a node with one output, and give that output's name."""
         self._nodes.append(helper.make_node(operator, inputs, [output], name=output, **attributes))
         return output

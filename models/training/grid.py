@@ -42,7 +42,7 @@ def labels_on_grid(labels: LabelMap) -> NDArray[np.uint8]:
         on_grid(Volume(np.asarray(labels.labels == label, np.float32), labels.affine, "1")).voxels
         for label in range(len(labels.segments) + 1)
     ]
-    return np.argmax(np.stack(shares), axis=0).astype(np.uint8)
+    return np.asarray(np.argmax(np.stack(shares), axis=0), np.uint8)
 
 
 def centred(image: NDArray[np.float32], side: int, fill: float) -> NDArray[np.float32]:

@@ -1,6 +1,6 @@
 """Train `ct-lungs-net` and its site variants: minutes on two cores, no GPU.
 
-python -m models.training.train_lungs ../shared/data [--out models/zoo] [--steps 900] [--seed 1]
+python -m models.training.train_lungs ../shared/data [--out models/zoo] [--steps 700] [--seed 1]
 
 The data folder may be absent: then phantoms alone are learnt from. Needs the `train` extra.
 """
@@ -29,8 +29,9 @@ from models.training.data import (
     training_spec,
 )
 from models.training.export import write_onnx
+from models.training.sites import SITES, site_slices
 from models.training.unet import WIDTHS, UNet
-from models.training.variants import SITES, batches_of, reestimate, site_slices, weights_of, write_variant
+from models.training.variants import batches_of, reestimate, weights_of, write_variant
 
 SIDE = 192
 """Rows and columns of what is trained on."""
@@ -115,17 +116,17 @@ def segmentation_loss(logits: Tensor, labels: Tensor) -> Tensor:
     return cross_entropy(logits, labels) + 1 - dice[1:].mean()
 
 
-@torch.no_grad()
 def _average(averaged: UNet, network: UNet, keep: float) -> None:
-    for ours, theirs in zip(averaged.parameters(), network.parameters(), strict=True):
-        ours.lerp_(theirs, 1 - keep)
+    with torch.no_grad():
+        for ours, theirs in zip(averaged.parameters(), network.parameters(), strict=True):
+            ours.lerp_(theirs, 1 - keep)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m models.training.train_lungs", description=__doc__)
     parser.add_argument("data", type=Path, nargs="?", help="folder with dicom/ (real series to learn from)")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "zoo")
-    parser.add_argument("--steps", type=int, default=900)
+    parser.add_argument("--steps", type=int, default=700)
     parser.add_argument("--patients", type=int, default=len(TRAINING_SEEDS), help="phantoms to learn from")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)

@@ -10,7 +10,7 @@ WIDTHS = (8, 16, 32, 64, 96)
 CLASSES = ("Background", "Left lung", "Right lung")
 
 
-class Unit(nn.Module):
+class Unit(nn.Module):  # type: ignore[misc] # torch is not typed for us
     """Convolution 3x3 without bias, BatchNorm, ReLU."""
 
     def __init__(self, channels_in: int, channels_out: int) -> None:
@@ -23,7 +23,7 @@ class Unit(nn.Module):
         return torch.relu(normalised)
 
 
-class UNet(nn.Module):
+class UNet(nn.Module):  # type: ignore[misc]
     """float32[n, 1, rows, columns] (sides multiples of 16) -> logits float32[n, 3, rows, columns].
 
     Down by 2x2 maximum, up by repeating pixels; what comes up is joined with the skip as [up, skip].

@@ -20,17 +20,19 @@ from serving.cli.output import (
 def compile_command(
     pipelines: Annotated[list[str], typer.Argument(help="YAML files, or names of bundled pipelines.")],
     store: StoreOption = None,
+    no_measure: Annotated[bool, typer.Option("--no-measure", help="Keep guesses for costs.")] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Compile pipelines into the store; what they share with those already there is found and shown."""
     with command_errors(), opened_store(store) as opened:
         from models.pipeline_file import pipeline_path, read_pipeline
-        from planner.compile import compile_pipelines, current_binding
+        from planner.compile import compile_pipelines, current_binding, without_measuring
         from planner.cost import measured_costs
 
         read = [read_pipeline(pipeline_path(name)) for name in pipelines]
         with progress("measuring stages") as measured:
-            compiled = compile_pipelines(opened, read, costing=measured_costs(opened, measured=measured))
+            costing = without_measuring if no_measure else measured_costs(opened, measured=measured)
+            compiled = compile_pipelines(opened, read, costing=costing)
         current = current_binding(opened)
         assert current is not None  # compiling made one
         digest, binding = current

@@ -81,7 +81,7 @@ def _print_job(one: dict[str, Any]) -> None:
         print_table(("stage", "pool", "runs>", "wall>", "CPU>", ""), rows)
     for result in one["results"]:
         print_line(f"result {result['output']}: SOP Instance UID {result['sop_instance_uid']}")
-        rows = [
+        numbers = [
             (
                 m["segment"],
                 m["quantity"],
@@ -90,8 +90,8 @@ def _print_job(one: dict[str, Any]) -> None:
             )
             for m in result["measurements"]
         ]
-        if rows:
-            print_table(("segment", "quantity", "value>", "unit"), rows)
+        if numbers:
+            print_table(("segment", "quantity", "value>", "unit"), numbers)
     for delivery in one["deliveries"]:
         print_line(f"to {delivery['destination']}: {delivery['state']} {delivery['message']}")
 

@@ -45,7 +45,8 @@ def serve_command(
             else:
                 print_line(
                     f"Lightbox is ready: {addresses['http']}, "
-                    f"DICOM {dimse['ae_title']} at {dimse['host']}:{dimse['port']}, data in {settings.data_dir}"
+                    f"DICOM {dimse['ae_title']} at {dimse['host']}:{dimse['port']}, "
+                    f"data in {settings.data_dir}"
                 )
             sys.stdout.flush()
 
