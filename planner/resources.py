@@ -3,6 +3,7 @@
 import io
 import threading
 from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,8 @@ class StoreResources:
         from models.operators.registry import OPERATORS
 
         for word in operators:
-            _ = OPERATORS[word]
+            for module in OPERATORS[word].imports:
+                import_module(module)
         for graph in networks:
             self.network(graph)
 

@@ -7,7 +7,7 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 
 from serving.config import Config, ConfigError
 from serving.dicom.handover import HandoverServer
-from serving.dicom.receiver import ReceiverSettings, receiver_main
+from serving.dicom.receiver_process import ReceiverSettings, receiver_main
 from serving.intake import Intake
 from serving.workplace import Workplace
 

@@ -10,8 +10,8 @@ import os
 from multiprocessing import forkserver
 from multiprocessing.context import ForkServerContext
 
-_SHARED_IMPORTS = ["serving.pools.worker", "serving.dicom.receiver"]
-"""They bring numpy, pydicom and pynetdicom; highdicom, scipy and onnxruntime are imported where they run."""
+_SHARED_IMPORTS = ["serving.preload"]
+"""It brings numpy, pydicom and pynetdicom; highdicom, scipy and onnxruntime are imported where they run."""
 
 _ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 """Library thread pools in every worker would fight over the cores: one thread per run is planned for."""

@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 from fastapi import Request
 
+from models.operators.registry import OPERATORS
 from object_store.opening import Store, open_store
 from serving import __version__
 from serving.api import ApiServices
@@ -167,7 +168,9 @@ class Server:
     def _warm_up(self) -> None:
         """Have the pools load, after readiness, what the promoted plans need."""
         plans = self._library.promoted_plans()
-        operators = tuple(sorted({node.operator for plan in plans for node in plan.nodes}))
+        operators = sorted({node.operator for plan in plans for node in plan.nodes})
+        of_gil = tuple(word for word in operators if OPERATORS[word].holds_gil)
+        of_cpu = tuple(word for word in operators if word not in of_gil)
         networks = tuple(
             sorted(
                 {
@@ -178,8 +181,8 @@ class Server:
                 }
             )
         )
-        self._pools["gil"].warm_up(WarmUp(operators, ()))
-        self._pools["cpu"].warm_up(WarmUp(operators, networks))
+        self._pools["gil"].warm_up(WarmUp(of_gil, ()))
+        self._pools["cpu"].warm_up(WarmUp(of_cpu, networks))
 
     async def _follow_store(self) -> None:
         while True:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import multiprocessing
+import os
 import socket
 import threading
 import time
@@ -22,7 +23,7 @@ from serving.config import Dimse, Tenant, key_fingerprint
 from serving.dicom.handover import Accepted, HandoverServer, Outcome, refused
 from serving.dicom.instance import ReceivedInstance
 from serving.dicom.qido import qido_router
-from serving.dicom.receiver import ReceiverSettings, receiver_main
+from serving.dicom.receiver_process import ReceiverSettings, receiver_main
 from serving.dicom.spool import Spool
 from serving.dicom.stow import stow_router
 from serving.dicom.wado import wado_router
@@ -77,7 +78,9 @@ class Front:
             threading.Event().wait(0.01)
 
     def spooled(self) -> list[Path]:
-        return [path for path in (self.folder / "spool").rglob("*") if path.is_file()]
+        """All files of the spool; folders may go while we look."""
+        found = os.walk(self.folder / "spool")
+        return sorted(Path(folder, name) for folder, _, names in found for name in names)
 
 
 @contextlib.contextmanager
@@ -187,6 +190,7 @@ def ct_image(number: int = 1, *, study: str | None = None, series: str | None = 
     ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
     ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 16, 15, 1
     ds.PixelData = bytes(2 * 32 * 32)
+    ds.preamble = bytes(128)
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     return ds

@@ -1,5 +1,6 @@
 """Walking a data set without decoding it: the values it finds, and what hostile bytes cost."""
 
+import contextlib
 import struct
 import zlib
 from io import BytesIO
@@ -69,11 +70,11 @@ def test_every_file_of_the_real_data_reads_as_pydicom_reads_it(shared_data: Path
             header = read_header(data, syntax, start)
         except RequestError:
             continue
-        dataset = dcmread(file, stop_before_pixels=True, defer_size=0)
+        dataset = dcmread(file, stop_before_pixels=True)
         for tag in UIDS:
             assert header.uids[tag] == dataset[tag].value
-        raw = {tag: dataset.get_item(tag) for tag in ATTRIBUTES if tag in dataset}
-        assert {ATTRIBUTES[tag] for tag in raw} == header.attributes.keys(), file.name
+        present = {keyword for tag, keyword in ATTRIBUTES.items() if tag in dataset}
+        assert present == header.attributes.keys(), file.name
         compared += 1
     assert compared > 60
 
@@ -84,13 +85,15 @@ def test_a_missing_or_impossible_uid_is_named_by_its_tag() -> None:
     with pytest.raises(BadDataset, match=r"\(0020,000D\) is missing") as missing:
         read_header(encoded(image, EXPLICIT), EXPLICIT)
     assert missing.value.tag == 0x0020000D
-    for uid in ("../../etc/passwd", "1.2.3\n", "1" * 65, "1..2"):
-        data = encoded(ct_image(), EXPLICIT).replace(b"", b"")
-        image = ct_image()
-        image.add_new(0x0020000D, "LO", uid)
-        with pytest.raises(BadDataset):
-            read_header(encoded(image, IMPLICIT), IMPLICIT)
-        assert data
+
+
+@pytest.mark.parametrize("uid", ["../../etc/passwd", "1.2.3\n", "1" * 65, "1..2", "a"])
+@pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom, on what is wrong on purpose
+def test_a_uid_that_cannot_be_one_is_refused(uid: str) -> None:
+    image = ct_image()
+    image.add_new(0x0020000D, "LO", uid)
+    with pytest.raises(BadDataset, match="Study Instance UID"):
+        read_header(encoded(image, IMPLICIT), IMPLICIT)
 
 
 def test_a_data_set_must_be_what_the_request_announced() -> None:
@@ -124,20 +127,20 @@ def test_a_private_transfer_syntax_is_refused() -> None:
 
 @given(data=st.binary(max_size=2000), syntax=st.sampled_from([IMPLICIT, EXPLICIT, BIG_ENDIAN, DEFLATED]))
 def test_any_bytes_are_walked_or_refused(data: bytes, syntax: str) -> None:
-    try:
+    with contextlib.suppress(RequestError):
         read_header(data, syntax)
-    except RequestError as error:
-        assert error.message
 
 
 @given(at=st.integers(0, 500), byte=st.integers(0, 255), cut=st.integers(0, 700))
 def test_a_damaged_image_is_read_or_refused(at: int, byte: int, cut: int) -> None:
     data = bytearray(_IMAGE)
     data[at % len(data)] = byte
+    said = ""
     try:
         read_header(bytes(data[: len(data) - cut]), EXPLICIT)
     except RequestError as error:
-        assert "Doe" not in error.message
+        said = error.message
+    assert "Doe" not in said
 
 
 _IMAGE = encoded(ct_image(), EXPLICIT)[:900]

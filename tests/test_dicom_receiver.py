@@ -201,9 +201,9 @@ def test_a_real_series_is_taken_whole(front: Front, shared_data: Path, tmp_path:
 )
 def test_bytes_that_are_no_dicom_end_their_connection_and_nothing_else(front: Front, garbage: bytes) -> None:
     with socket.create_connection((front.host, front.port), timeout=20) as peer:
-        peer.sendall(garbage)
-        peer.shutdown(socket.SHUT_WR)
-        with contextlib.suppress(ConnectionResetError):
+        with contextlib.suppress(OSError):  # it may be cut off before we are done
+            peer.sendall(garbage)
+            peer.shutdown(socket.SHUT_WR)
             while peer.recv(4096):
                 pass
     test_an_echo_is_answered(front)

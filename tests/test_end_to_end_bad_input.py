@@ -36,7 +36,7 @@ def refused(client: LightboxClient, study: str, count: int) -> tuple[set[str], s
 @pytest.mark.parametrize(
     ("folder", "reason", "word"),
     [
-        ("failing/ct-gantry-tilt", "gantry-tilt", "tilt"),
+        ("failing/ct-gantry-tilt", "gantry-tilt", "sheared"),
         ("failing/ct-missing-slice", "missing-slice", "missing"),
         ("small/mr-siemens-trio", "no-route", "MR"),
         ("small/mr-philips-enhanced", "no-route", "MR"),

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import signal
 import sys
 from collections.abc import Callable, Mapping
@@ -91,12 +92,13 @@ def print_record(record: Record) -> None:
 def _record(name: str, quick: bool, say: Say) -> Record:
     run: Callable[[bool, Say], Findings] = import_module(f"loadtest.benches.{name}").run
     say(f"{name}: {BENCHES[name]}")
+    busy = os.getloadavg()[0]
     findings = run(quick, say)
     return {
         "bench": name,
         "quick": quick,
         **as_json(findings),
-        "machine": machine(),
+        "machine": {**machine(), "load_average_before": round(busy, 2)},
         "revision": revision(),
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from loadtest.benches.figures import Findings, at_most, figure
 from loadtest.benches.say import Say
-from loadtest.processes import process_tree, tree_pss_bytes
+from loadtest.processes import process_tree, tree_cpu_s, tree_pss_bytes
 from loadtest.server import BUNDLED, LightboxServer, fill_store
 
 READY_S, IDLE_MB = 3.0, 400.0
@@ -20,13 +20,14 @@ _WARM_DEADLINE_S = 60.0
 def run(quick: bool, say: Say) -> Findings:
     """Start it again and again on the same store."""
     rounds = 2 if quick else 5
-    ready_s, ready_mb, warm_mb, processes = [], [], [], 0
+    ready_s, ready_cpu_s, ready_mb, warm_mb, processes = [], [], [], [], 0
     with tempfile.TemporaryDirectory(prefix="bench-startup-") as name:
         folder = Path(name)
         say("compiling and promoting the bundled pipelines")
         fill_store(folder / "store", BUNDLED, tenants={"local": BUNDLED})
         for number in range(rounds):
             with LightboxServer(folder=folder / f"data-{number}", store=folder / "store") as server:
+                ready_cpu_s.append(tree_cpu_s(server.pid))
                 ready_mb.append(tree_pss_bytes(server.pid) / 1e6)
                 wait_until_warm(server)
                 warm_mb.append(tree_pss_bytes(server.pid) / 1e6)
@@ -35,6 +36,7 @@ def run(quick: bool, say: Say) -> Findings:
             say(f"ready after {ready_s[-1]:.2f} s with {ready_mb[-1]:.0f} MB, warm {warm_mb[-1]:.0f} MB")
     figures = {
         "seconds to ready": figure(ready_s, unit="s", better="lower"),
+        "CPU to ready": figure(ready_cpu_s, unit="s", better="lower"),
         "PSS when ready": figure(ready_mb, unit="MB", better="lower"),
         "PSS when warm": figure(warm_mb, unit="MB", better="lower"),
     }

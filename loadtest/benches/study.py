@@ -156,7 +156,7 @@ def _findings(runs: Mapping[str, Sequence[Run]], slices: int) -> Findings:
         for key in ("CPU of all stages", "CPU of the server")
     ]
     notes = [
-        f"{slices} generated CT images of 512 x 512, sent by C-STORE; shared by all three: {', '.join(names)}."
+        f"{slices} generated CT images of 512 x 512, sent by C-STORE; all three share {', '.join(names)}."
     ]
     return Findings(figures=figures, bars=[*bars, *_sharing(runs, shared)], notes=notes)
 

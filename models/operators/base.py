@@ -94,6 +94,8 @@ class Operator:
     """Fields that name a file while authored; compiling puts the file in the store and its digest here."""
     idempotent: ClassVar[bool] = False
     """True where applying it again to its own result (further inputs alike) gives the same bytes."""
+    imports: ClassVar[tuple[str, ...]] = ()
+    """Heavy modules that the kernel imports when it first runs; a server loads them before that."""
 
     @abstractmethod
     def infer(self, inputs: Sequence[ValueType]) -> ValueType:

@@ -8,14 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from models.operators.base import KernelContext, Operator
-from models.operators.edges import expect, expect_one_segment, expect_same_grid, value_of
+from models.operators.edges import expect, expect_same_grid, value_of
 from models.operators.masks import Mask, bounding_box
 from models.values import Kind, LabelMap, Value, ValueType, voxel_volume_mm3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Components(Operator):
-    """LabelMap of one segment [, LabelMap to meet] -> LabelMap of one segment. Neighbours share a face.
+    """LabelMap [, LabelMap to meet] -> LabelMap, every segment by itself. Neighbours share a face.
 
     largest: keep at most this many, the largest first (0: all); min_volume_ml: of each;
     dimensions: 3, or 2 for components of each slice by itself; min_area_cm2: of each of those.
@@ -24,6 +24,7 @@ class Components(Operator):
     """
 
     name: ClassVar[str] = "components"
+    imports: ClassVar[tuple[str, ...]] = ("scipy.ndimage",)
     largest: int = 0
     min_volume_ml: float = 0.0
     min_area_cm2: float = 0.0
@@ -46,7 +47,6 @@ class Components(Operator):
 
     def infer(self, inputs: Sequence[ValueType]) -> ValueType:
         expect(inputs, Kind.LABEL_MAP, Kind.LABEL_MAP, optional=1)
-        expect_one_segment(inputs[0])
         return inputs[0]
 
     def apply(self, inputs: Sequence[Value], context: KernelContext) -> Value:
@@ -59,7 +59,9 @@ class Components(Operator):
                 meeting = value_of(inputs[1], LabelMap)
                 expect_same_grid(given, meeting)
                 other = meeting.labels[box] != 0
-            labels[box] = self._kept(given.labels[box] != 0, other, self._fewest(given))
+            inside, fewest = given.labels[box], self._fewest(given)
+            for label in range(1, len(given.segments) + 1):
+                labels[box] += np.uint8(label) * self._kept(inside == label, other, fewest)
         return replace(given, labels=labels)
 
     def _fewest(self, given: LabelMap) -> float:

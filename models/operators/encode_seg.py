@@ -50,6 +50,7 @@ class EncodeSeg(Operator):
     name: ClassVar[str] = "encode_seg"
     holds_gil: ClassVar[bool] = True
     per_job: ClassVar[bool] = True
+    imports: ClassVar[tuple[str, ...]] = ("highdicom.seg", "highdicom.color", "pydicom.sr.codedict")
     output: str
     description: str
     segments: tuple[SegmentCode, ...]

@@ -26,6 +26,7 @@ class RestoreProbability(Operator):
     """
 
     name: ClassVar[str] = "restore_probability"
+    imports: ClassVar[tuple[str, ...]] = ("scipy.ndimage",)
     arity: ClassVar[int] = 2
     threshold: float = 0.5
 

@@ -1,6 +1,6 @@
 """The C-STORE and C-ECHO SCP, in a process of its own.
 
-`receiver_main` is that process: it takes associations, writes data sets to the spool as they come, and
+`run_receiver` is that process: it takes associations, writes data sets to the spool as they come, and
 answers a C-STORE with success only after the file is durable and the main process has journalled it.
 """
 
@@ -11,16 +11,13 @@ import sys
 import threading
 import time
 import warnings
-from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from pathlib import Path
 from socketserver import TCPServer
 
 from pynetdicom import AE, evt
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.transport import AssociationServer, RequestHandler
 
-from serving.config import Dimse, Tenant
 from serving.dicom.association import (
     MAX_PDU_BYTES,
     PromptSocket,
@@ -31,6 +28,7 @@ from serving.dicom.association import (
 from serving.dicom.commands import StoreCommand
 from serving.dicom.handover import HandoverClient
 from serving.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
+from serving.dicom.receiver_process import ReceiverSettings
 from serving.dicom.spool import Spool, SpoolFolder, new_association
 from serving.dicom.store_sink import SpoolSink
 from serving.dicom.syntaxes import VERIFICATION, storage_sop_classes, transfer_syntaxes
@@ -48,19 +46,8 @@ _SWITCH_S = 0.0005
 default) to get it back is longer than an image takes."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReceiverSettings:
-    """What the receiver process is given."""
-
-    dimse: Dimse
-    tenants: tuple[Tenant, ...]
-    spool: Path
-    min_free_bytes: int
-    log_level: str = "INFO"
-
-
-def receiver_main(settings: ReceiverSettings, connection: Connection) -> None:
-    """Run until told to stop or until the main process is gone. The entry of a process."""
+def run_receiver(settings: ReceiverSettings, connection: Connection) -> None:
+    """Run until told to stop or until the main process is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process hears it, and says when to stop
     log_format = "%(levelname)s %(name)s %(message)s"
     logging.basicConfig(level=settings.log_level, stream=sys.stderr, format=log_format)

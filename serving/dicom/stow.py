@@ -1,6 +1,7 @@
 """STOW-RS: POST /dicom-web/studies[/{study}] (PS3.18 10.5). Parts stream to the spool."""
 
 import asyncio
+import contextlib
 import logging
 import mmap
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -9,6 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from fastapi import APIRouter, Request, Response
+from starlette.requests import ClientDisconnect
 
 from serving.answers import answer_for
 from serving.dicom.handover import Refused
@@ -51,6 +53,9 @@ _BLOCK_BYTES = 1 << 20
 _GROUP = 32
 """Finished instances journalled together. A guess: one commit for 16 MB of CT."""
 
+_DRAIN_S, _DRAIN_BYTES = 5.0, 64 << 20
+"""How much of a refused body is taken in before the connection is closed on it. A guess."""
+
 
 @dataclass(slots=True)
 class Failure:
@@ -75,14 +80,29 @@ def stow_router(services: DicomWebServices) -> APIRouter:
 
     async def store(request: Request, study: str | None = None) -> Response:
         """Store the instances of the body. 200: all; 202: some; 409: none; the answer names the failures."""
-        tenant = services.tenant_of(request)
-        checked_uids(study=study)
-        outcomes = await _receive(services, tenant, request, study)
+        try:
+            tenant = services.tenant_of(request)
+            checked_uids(study=study)
+            outcomes = await _receive(services, tenant, request, study)
+        except RequestError:
+            await _drain(request)
+            raise
         return json_answer(_report(outcomes, base_url(request)), _http_status(outcomes))
 
     router.post("/studies")(store)
     router.post("/studies/{study}")(store)
     return router
+
+
+async def _drain(request: Request) -> None:
+    """Take in what a refused client still sends: closing on it would reset the connection, answer and all."""
+    drained = 0
+    with contextlib.suppress(TimeoutError, ClientDisconnect, RuntimeError):  # the last: it was all read
+        async with asyncio.timeout(_DRAIN_S):
+            async for chunk in request.stream():
+                drained += len(chunk)
+                if drained > _DRAIN_BYTES:
+                    return
 
 
 async def _receive(services: DicomWebServices, tenant: str, request: Request, study: str | None) -> Outcomes:

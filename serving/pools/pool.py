@@ -101,8 +101,9 @@ class Pool:
         await asyncio.gather(*self._replacing)
         for worker in self._workers:
             self._send(worker, Stop())
+        until = self._loop.time() + patience_s
         for worker in list(self._workers):
-            await asyncio.to_thread(worker.process.join, patience_s)
+            await asyncio.to_thread(worker.process.join, max(0.0, until - self._loop.time()))
             worker.process.kill()
         while self._workers:  # each goes when the last answer in its pipe was read
             await asyncio.sleep(0.005)

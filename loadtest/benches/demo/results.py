@@ -55,7 +55,7 @@ def fetch(client: LightboxClient, sent: Sent, jobs: Sequence[Job], folder: Path)
             seg_file, sheet_file = folder / f"{name}.dcm", folder / f"{name}.png"
             seg_file.write_bytes(data)
             masks = read_segmentation(data)
-            sheet_file.write_bytes(_sheet(images, masks, f"{sent.name}: {job['pipeline']}"))
+            sheet_file.write_bytes(_sheet(images, masks, name))
             found.append(
                 Result(
                     sent=sent,

@@ -46,9 +46,9 @@ class Sent:
         return np.isin(self.truth, labels)
 
 
-def phantom(seed: int, slices: int, door: Door, folder: Path, *, salt: str) -> Sent:
+def phantom(seed: int, slices: int, door: Door, folder: Path, *, salt: str, size: int = 512) -> Sent:
     """A made-up patient under UIDs of this run's own."""
-    made = make_phantom(chest_spec(seed, slices))
+    made = make_phantom(chest_spec(seed, slices, size=size))
     write_dicom(made, folder, salt=salt)
     return Sent(f"phantom-{seed}", door, StudyTemplate.read(folder).study, made.truth.labels)
 
