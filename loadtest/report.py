@@ -62,8 +62,8 @@ def _where(record: Record) -> str:
     return (
         f"Measured{quick} {record['date'][:10]}, revision {record['revision'][:12]}, on {machine['cpu']}, "
         f"{machine['cores']} cores, {machine['memory_bytes'] / 1e9:.0f} GB "
-        f"({' '.join(machine['cpu_flags'])}), load average before it {machine.get('load_average_before', 'unknown')}; "
-        f"{versions}."
+        f"({' '.join(machine['cpu_flags'])}), load average before it "
+        f"{machine.get('load_average_before', 'unknown')}; {versions}."
     )
 
 

@@ -130,7 +130,7 @@ class Results:
                 now,
                 reason=reason,
                 message=message,
-                warnings=outcome.notes,
+                warnings=[note for note in outcome.notes if note not in message],
                 stages=uses,
             )
             (found,) = jobs.find(connection, tenant, job=job)

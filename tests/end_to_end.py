@@ -3,7 +3,7 @@
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +17,19 @@ DEADLINE_S = 120.0
 
 
 def storescu(
-    server: LightboxServer, *paths: Path, called: str | None = None
+    server: LightboxServer, *paths: Path, called: str | None = None, options: Sequence[str] = ()
 ) -> subprocess.CompletedProcess[str]:
     """Send files or folders with dcmtk at its defaults; its exit code and words are the caller's to judge."""
-    arguments = [program("storescu", "dcmtk"), "-v", "-aec", called or server.ae_title]
+    arguments = [program("storescu", "dcmtk"), "-v", *options, "-aec", called or server.ae_title]
     arguments += ["+sd", "+r", server.dimse_host, str(server.dimse_port), *map(str, paths)]
     return subprocess.run(arguments, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
 
 
-def send(server: LightboxServer, *paths: Path, called: str | None = None) -> None:
+def send(
+    server: LightboxServer, *paths: Path, called: str | None = None, options: Sequence[str] = ()
+) -> None:
     """Send, and expect every image to be taken."""
-    done = storescu(server, *paths, called=called)
+    done = storescu(server, *paths, called=called, options=options)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
 
 

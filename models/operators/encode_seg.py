@@ -89,7 +89,7 @@ class EncodeSeg(Operator):
             data=data,
             sop_instance_uid=uids.sop_instance_uid,
             series_instance_uid=uids.series_instance_uid,
-            notes=(*label_map.notes, *missing),
+            notes=missing,
         )
 
     def _check(self, label_map: LabelMap) -> tuple[str, ...]:

@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> int:
     say, began, folder = progress_lines(), time.monotonic(), options.folder
     try:
         _take(folder)
-        series = _prepare(folder, options.dicom, say)
+        series = _prepare(folder, options.dicom, options.slices, say)
         with LightboxServer(folder=folder / "data", store=folder / "store") as server:
             say(f"the server was ready after {server.ready_after_s:.1f} s: {server.http}")
             story = _send_and_wait(server, series, folder, say)
@@ -66,7 +66,7 @@ def _take(folder: Path) -> None:
     (folder / "results").mkdir(parents=True)
 
 
-def _prepare(folder: Path, dicom: Path | None, say: Say) -> list[Sent]:
+def _prepare(folder: Path, dicom: Path | None, slices: int, say: Say) -> list[Sent]:
     """Compile in one process while this one draws the phantoms."""
     store = folder / "store"
     with ThreadPoolExecutor(1) as aside:
@@ -76,11 +76,11 @@ def _prepare(folder: Path, dicom: Path | None, say: Say) -> list[Sent]:
         else:
             say(f"compiling {', '.join(BUNDLED)}, checking them on their golden cases")
             compiling = aside.submit(compile_and_promote, store, BUNDLED)
-        say(f"drawing two made-up patients, {SLICES} slices of 512 x 512 each")
+        say(f"drawing two made-up patients, {slices} slices of 512 x 512 each")
         salt = salt_of((time.time_ns(), os.getpid()))
         series = [
-            phantom(1, SLICES, "C-STORE", folder / "series" / "1", salt=salt),
-            phantom(2, SLICES, "STOW-RS", folder / "series" / "2", salt=salt),
+            phantom(1, slices, "C-STORE", folder / "series" / "1", salt=salt),
+            phantom(2, slices, "STOW-RS", folder / "series" / "2", salt=salt),
         ]
         if dicom is not None:
             own, left_out = own_series(dicom)
@@ -96,11 +96,16 @@ def _send_and_wait(server: LightboxServer, series: Sequence[Sent], folder: Path,
     client, story = server.client(), Story(sent=list(series))
     for sent in series:
         began = time.monotonic()
-        _send(server, sent)
+        try:
+            _send(server, sent)
+        except NotStored as error:
+            story.problems.append(f"{sent.name} was not stored: {error}")
+            story.sent.remove(sent)
+            continue
         took = story.send_s[sent.name] = time.monotonic() - began
         say(f"{sent.name}: {len(sent.study.instances)} images by {sent.door} in {took:.1f} s")
     say("waiting for the jobs")
-    wanted = {s.study.series_instance_uid: len(BUNDLED) if s.truth is not None else 1 for s in series}
+    wanted = {s.study.series_instance_uid: len(BUNDLED) if s.truth is not None else 1 for s in story.sent}
     name_of = {s.study.series_instance_uid: s.name for s in series}
     told: set[str] = set()
 
@@ -112,7 +117,7 @@ def _send_and_wait(server: LightboxServer, series: Sequence[Sent], folder: Path,
 
     ended = client.wait_for_jobs(wanted, deadline_s=DEADLINE_S, seen=tell)
     say("fetching results by WADO-RS, drawing contact sheets")
-    for sent in series:
+    for sent in story.sent:
         of_it = [job for job in ended if job["series_instance_uid"] == sent.study.series_instance_uid]
         story.jobs[sent.name] = [client.job(job["id"]) for job in of_it]
         story.results += fetch(client, sent, story.jobs[sent.name], folder / "results")
@@ -200,6 +205,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="lightbox demo", description=__doc__)
     parser.add_argument("--folder", type=Path, default=Path("lightbox-demo"), help="for data and results")
     parser.add_argument("--dicom", type=Path, metavar="FOLDER", help="a CT series of yours, sent as well")
+    parser.add_argument("--slices", type=int, default=SLICES, help="of each made-up patient")
     parser.add_argument("--stay", action="store_true", help="keep the server up until Ctrl-C")
     parser.add_argument("--json", action="store_true", help="print JSON instead of tables")
     return parser

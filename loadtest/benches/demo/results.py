@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,9 @@ from loadtest.client import Job, LightboxClient
 from loadtest.segmentation import SegmentationMasks, dice, read_segmentation
 from models.contact_sheet import LUNG_WINDOW, SOFT_TISSUE_WINDOW, contact_sheet
 from models.values import HU, LabelMap, Volume
+
+if TYPE_CHECKING:
+    from pydicom.dataset import Dataset
 
 BONE_WINDOW = (400.0, 1800.0)
 
@@ -79,15 +82,20 @@ def read_images(sent: Sent) -> Images:
     normal = np.cross(along_row, along_column)
     positions = np.array([ds.ImagePositionPatient for ds in datasets], dtype=float)
     order = np.argsort(positions @ normal, kind="stable")
-    slope, intercept = float(datasets[0].RescaleSlope), float(datasets[0].RescaleIntercept)
-    voxels = np.stack([datasets[n].pixel_array for n in order]).astype(np.float32) * slope + intercept
+    voxels = np.stack([_in_hu(datasets[n]) for n in order])
     row_mm, column_mm = map(float, datasets[0].PixelSpacing)
     affine = np.eye(4)
     affine[:3, 0] = (positions[order[-1]] - positions[order[0]]) / max(1, len(order) - 1)
     affine[:3, 1], affine[:3, 2] = along_column * row_mm, along_row * column_mm
     affine[:3, 3] = positions[order[0]]
     uids = [sent.study.instances[n].sop_instance_uid for n in order]
-    return Images(Volume(voxels.astype(np.float32), affine, HU), uids)
+    return Images(Volume(voxels, affine, HU), uids)
+
+
+def _in_hu(ds: "Dataset") -> NDArray[np.float32]:
+    """float32[rows, columns] of one CT image."""
+    stored = ds.pixel_array.astype(np.float32)
+    return np.asarray(stored * float(ds.RescaleSlope) + float(ds.RescaleIntercept), dtype=np.float32)
 
 
 def _compare(sent: Sent, masks: SegmentationMasks) -> dict[str, float]:

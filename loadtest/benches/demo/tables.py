@@ -149,18 +149,21 @@ def _print_jobs(console: Console, story: Story) -> None:
             for result in story.results:
                 if result.job["id"] == job["id"]:
                     scores |= result.dice
-            said = ", ".join(f"{segment} {score:.3f}" for segment, score in scores.items()) or job["message"]
+            said = ", ".join(f"{segment} {score:.3f}" for segment, score in scores.items())
+            if job["message"] and not any(warning in job["message"] for warning in job["warnings"]):
+                said = f"{said} {job['message']}".strip()
             seconds = job["time_to_result_s"]
             took = "" if seconds is None else f"{seconds:.1f} s"
             table.add_row(sent.name, job["pipeline"], job["state"], took, said)
     console.print(table)
-    for warning in sorted({w for jobs in story.jobs.values() for job in jobs for w in job["warnings"]}):
-        console.print(warning)
+    for name, jobs in story.jobs.items():
+        for warning in sorted({warning for job in jobs for warning in job["warnings"]}):
+            console.print(f"{name}: {warning}")
     console.print()
 
 
 def _print_measurements(console: Console, story: Story) -> None:
-    names = [sent.name for sent in story.sent]
+    names = list(dict.fromkeys(result.sent.name for result in story.results))
     values: dict[tuple[str, str, str], dict[str, str]] = {}
     for result in story.results:
         for item in result.measurements:
