@@ -1,14 +1,16 @@
 """Sends results to their destinations, again and again until taken or given up; the journal remembers."""
 
 import asyncio
+import contextlib
 import logging
+import sqlite3
 import time
 from collections.abc import Sequence
 
 from serving.config import Destination
 from serving.dicom.delivery import DeliveryFailed, backoff_s, send_file
 from serving.jobs import deliveries, instances
-from serving.jobs.database import Database
+from serving.jobs.database import Database, JournalError
 from serving.jobs.deliveries import DeliveryRecord, DeliveryState
 from serving.observe.metrics import Metrics
 
@@ -37,15 +39,20 @@ class Deliveries:
         if not self._destinations:
             return
         while True:
-            due = await self._database.read(lambda c: deliveries.due(c, time.time(), AT_ONCE))
-            if due:
-                await asyncio.gather(*(self._attempt(record) for record in due))
-                continue
-            self._woken.clear()
             try:
+                if await self._send_due():
+                    continue
+            except (JournalError, sqlite3.Error) as error:  # the disk is full, for one: it may be freed
+                log.error("deliveries could not be journalled: %s", error)
+            self._woken.clear()
+            with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._woken.wait(), LOOK_S)
-            except TimeoutError:
-                continue
+
+    async def _send_due(self) -> bool:
+        """Try everything that is due, a few at a time; whether there was any."""
+        due = await self._database.read(lambda c: deliveries.due(c, time.time(), AT_ONCE))
+        await asyncio.gather(*(self._attempt(record) for record in due))
+        return bool(due)
 
     async def _attempt(self, record: DeliveryRecord) -> None:
         destination = self._destinations.get((record.tenant, record.destination))

@@ -7,7 +7,8 @@ from multiprocessing.context import ForkServerContext, ForkServerProcess
 
 from serving.config import Config, ConfigError
 from serving.dicom.handover import HandoverServer
-from serving.dicom.receiver_process import ReceiverSettings, receiver_main
+from serving.dicom.receiver_process import receiver_main
+from serving.dicom.receiver_settings import ReceiverSettings
 from serving.intake import Intake
 from serving.workplace import Workplace
 

@@ -12,8 +12,9 @@ from serving.config import Destination
 from serving.dicom.header import file_meta
 from serving.dicom.instance import ReceivedInstance, read_header, received_instance
 from serving.dicom.spool import Spool, new_association
+from serving.errors import NoCapacity
 from serving.jobs import deliveries, instances, jobs
-from serving.jobs.database import Database
+from serving.jobs.database import Database, JournalError
 from serving.jobs.jobs import JobState, ResultRecord
 from serving.observe.metrics import Metrics
 from serving.pools.shared_values import SharedValue, read_value
@@ -38,18 +39,36 @@ class Results:
         self._on_result = on_result
 
     async def job_started(self, job: str) -> None:
+        """Journal that a job runs; for people to see, so a journal that cannot be written only costs that."""
         now = time.time()
-        await self._database.write(lambda connection: jobs.set_running(connection, job, now))
+        try:
+            await self._database.write(lambda connection: jobs.set_running(connection, job, now))
+        except (JournalError, sqlite3.Error) as error:
+            log.error("the start of job %s could not be journalled: %s", job, error)
 
     async def job_ended(self, outcome: JobOutcome) -> None:
-        """Everything the job made is on disk and journalled when this returns."""
-        if outcome.refused is not None:
-            await self._end(outcome, JobState.REFUSED, *outcome.refused)
-        elif outcome.failed is not None:
-            await self._end(outcome, JobState.FAILED, "stage-failed", outcome.failed)
-        else:
-            await self._complete(outcome)
+        """Everything the job made is on disk and journalled when this returns.
+
+        A journal that cannot be written is logged: the job is still unfinished there, and runs again at the
+        next start.
+        """
+        try:
+            if outcome.refused is not None:
+                await self._end(outcome, JobState.REFUSED, *outcome.refused)
+            elif outcome.failed is not None:
+                await self._end(outcome, JobState.FAILED, "stage-failed", outcome.failed)
+            else:
+                await self._complete_or_fail(outcome)
+        except (JournalError, sqlite3.Error) as error:
+            log.error("the end of job %s could not be journalled: %s", outcome.order.job.id, error)
         self._on_result()
+
+    async def _complete_or_fail(self, outcome: JobOutcome) -> None:
+        try:
+            await self._complete(outcome)
+        except NoCapacity as error:
+            message = f"the result could not be stored: {error.message}"
+            await self._end(outcome, JobState.FAILED, "no-capacity", message)
 
     async def _complete(self, outcome: JobOutcome) -> None:
         context, plan = outcome.order.context, outcome.order.plan

@@ -23,7 +23,8 @@ from serving.config import Dimse, Tenant, key_fingerprint
 from serving.dicom.handover import Accepted, HandoverServer, Outcome, refused
 from serving.dicom.instance import ReceivedInstance
 from serving.dicom.qido import qido_router
-from serving.dicom.receiver_process import ReceiverSettings, receiver_main
+from serving.dicom.receiver_process import receiver_main
+from serving.dicom.receiver_settings import ReceiverSettings
 from serving.dicom.spool import Spool
 from serving.dicom.stow import stow_router
 from serving.dicom.wado import wado_router

@@ -38,7 +38,7 @@ class Orthanc:
 
 @contextlib.contextmanager
 def running_orthanc(folder: Path, *, dicom_port: int = 0) -> Iterator[Orthanc]:
-    """Start it (on a free port unless one is given) and wait for its REST interface; it takes up to 10 s to stop."""
+    """Start it (on a free port unless one is given) and wait for its REST interface."""
     executable = program("Orthanc", "orthanc", folder="/usr/sbin")
     if not PLUGIN.exists():
         absent("needs Orthanc's DICOMweb plugin: apt-get install orthanc-dicomweb")

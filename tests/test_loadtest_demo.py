@@ -1,5 +1,6 @@
 """The parts of the demonstration: what is shared, what is wrong, what a SEG says, and its command."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -139,3 +140,20 @@ def test_the_command_passes_its_exit_code_on_from_the_child() -> None:
     assert done.returncode == 2
     assert "there is no benchmark 'nothing'" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_the_demonstration_sends_by_both_doors_and_gets_what_is_known_to_be_there(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "loadtest.benches.demo", "--slices", "40", "--json"]
+    done = subprocess.run(
+        [*command, "--folder", str(tmp_path)], cwd=REPOSITORY, capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert {series["door"] for series in told["received"]} == {"C-STORE", "STOW-RS"}
+    assert {job["state"] for jobs in told["jobs"].values() for job in jobs} == {"COMPLETED"}
+    for result in told["results"]:
+        assert min(result["dice"].values()) >= DICE_ABSURD
+        assert Path(result["seg"]).read_bytes()[128:132] == b"DICM"
+        assert Path(result["contact_sheet"]).read_bytes().startswith(b"\x89PNG")
+    (decoding,) = [use for use in stage_uses(told["jobs"]["phantom-1"]) if use.name == "decode"]
+    assert decoding.pipelines == ("ct-body", "ct-bones", "ct-lungs")

@@ -77,8 +77,8 @@ class Augmenter:
         n = len(hu)
         inside = avg_pool2d((hu > -250).float(), 5, 1, 2) * (1 - avg_pool2d(lung, 3, 1, 1))
         shape = torch.sigmoid((self._field(n, 9) - self._uniform(n, 1.0, 2.2)) * 25)
-        gas = shape * (inside > 0.75).float() * self._chosen(n, 0.5)
-        return hu + gas * (self._uniform(n, -1000, -850) - hu)
+        gas = shape * (inside > 0.75).float() * self._chosen(n, 0.35)
+        return hu + gas * (self._uniform(n, -1000, -930) - hu)
 
     def _other_tissue(self, hu: Tensor) -> Tensor:
         """Contrast agent, other tube voltage: tissue denser or less so, unevenly."""

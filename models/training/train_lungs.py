@@ -1,6 +1,6 @@
 """Train `ct-lungs-net` and its site variants: minutes on two cores, no GPU.
 
-python -m models.training.train_lungs ../shared/data [--out models/zoo] [--steps 700] [--seed 1]
+python -m models.training.train_lungs ../shared/data [--out models/zoo] [--steps 900] [--seed 1]
 
 The data folder may be absent: then phantoms alone are learnt from. Needs the `train` extra.
 """
@@ -35,7 +35,7 @@ from models.training.variants import batches_of, reestimate, weights_of, write_v
 
 SIDE = 192
 """Rows and columns of what is trained on."""
-PHANTOMS_PER_BATCH, REAL_PER_BATCH = 5, 1
+PHANTOMS_PER_BATCH, REAL_PER_BATCH = 4, 2
 PEAK_LEARNING_RATE = 4e-3
 AVERAGE = 0.985
 """Of the weights of one step, how much the running average keeps; the average is what is exported."""
@@ -94,9 +94,9 @@ class _Draw:
 
     def __call__(self) -> tuple[Tensor, Tensor]:
         parts = [_some(self._phantoms, PHANTOMS_PER_BATCH, self._generator)]
-        if self._real:
+        for _ in range(REAL_PER_BATCH if self._real else 0):
             which = int(torch.randint(len(self._real), (1,), generator=self._generator))
-            parts.append(_some(self._real[which], REAL_PER_BATCH, self._generator))
+            parts.append(_some(self._real[which], 1, self._generator))
         batch = joined(parts)
         return self._augment(torch.from_numpy(batch.hu), torch.from_numpy(batch.labels))
 
@@ -126,7 +126,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m models.training.train_lungs", description=__doc__)
     parser.add_argument("data", type=Path, nargs="?", help="folder with dicom/ (real series to learn from)")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent.parent / "zoo")
-    parser.add_argument("--steps", type=int, default=700)
+    parser.add_argument("--steps", type=int, default=900)
     parser.add_argument("--patients", type=int, default=len(TRAINING_SEEDS), help="phantoms to learn from")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)

@@ -28,7 +28,7 @@ from serving.dicom.association import (
 from serving.dicom.commands import StoreCommand
 from serving.dicom.handover import HandoverClient
 from serving.dicom.part10 import IMPLEMENTATION_CLASS_UID, IMPLEMENTATION_VERSION_NAME
-from serving.dicom.receiver_process import ReceiverSettings
+from serving.dicom.receiver_settings import ReceiverSettings
 from serving.dicom.spool import Spool, SpoolFolder, new_association
 from serving.dicom.store_sink import SpoolSink
 from serving.dicom.syntaxes import VERIFICATION, storage_sop_classes, transfer_syntaxes
