@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -22,7 +23,7 @@ def count(connection: sqlite3.Connection) -> int:
 def test_what_was_written_is_read_and_survives_closing(tmp_path: Path) -> None:
     async def write_and_read() -> int:
         database = Database(tmp_path / "journal.sqlite")
-        await asyncio.gather(*(database.write(lambda c, n=n: add_input(c, str(n))) for n in range(50)))
+        await asyncio.gather(*(database.write(partial(add_input, digest=str(n))) for n in range(50)))
         found = await database.read(count)
         database.close()
         return found
@@ -34,9 +35,9 @@ def test_what_was_written_is_read_and_survives_closing(tmp_path: Path) -> None:
 
 
 def test_a_change_that_fails_fails_alone(tmp_path: Path) -> None:
-    async def write() -> list[object]:
+    async def write() -> list[BaseException | None]:
         database = Database(tmp_path / "journal.sqlite")
-        changes = [database.write(lambda c, n=n: add_input(c, n)) for n in ("a", "a", "b")]
+        changes = [database.write(partial(add_input, digest=n)) for n in ("a", "a", "b")]
         outcomes = await asyncio.gather(*changes, return_exceptions=True)
         assert await database.read(count) == 2
         database.close()

@@ -8,11 +8,16 @@ Even spacing is evidence, not proof: a series cut at one end looks whole (DESIGN
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import TypeAlias
 
 from serving.config import Completeness
 
-GAP_FACTOR = 1.5
-"""A distance between neighbours above this many times the usual one is a gap: one missing slice makes 2."""
+NEAR_MULTIPLE = 0.15
+"""A distance so near to 2, 3 ... times the usual one means missing slices; other uneven spacing was made so.
+A guess between jitter of positions (a few per cent) and real changes of spacing (4 to 7 mm: 1.75)."""
+
+Plane: TypeAlias = tuple[tuple[float, ...], float]
+"""Image Orientation (Patient), and the place along the slice normal in mm."""
 
 
 @dataclass(slots=True)
@@ -24,8 +29,8 @@ class SeriesWatch:
     open_associations: set[str] = field(default_factory=set)
     closed_s: float | None = None
     """When the last sender closed; None while one is open."""
-    places_mm: dict[str, float] = field(default_factory=dict)
-    """SOP Instance UID -> place along the slice normal, where the header tells it."""
+    planes: dict[str, Plane] = field(default_factory=dict)
+    """SOP Instance UID -> where the image lies, where its header tells it."""
 
     def image_arrived(
         self, sop_instance_uid: str, attributes: Mapping[str, str], association: str, now_s: float
@@ -34,9 +39,9 @@ class SeriesWatch:
         self.last_image_s = now_s
         self.open_associations.add(association)
         self.closed_s = None
-        place = place_mm(attributes)
-        if place is not None:
-            self.places_mm[sop_instance_uid] = place
+        plane = plane_of(attributes)
+        if plane is not None:
+            self.planes[sop_instance_uid] = plane
 
     def association_closed(self, association: str, now_s: float) -> None:
         """A sender is done. Others may still be sending."""
@@ -49,25 +54,34 @@ class SeriesWatch:
         if now_s - self.last_image_s >= self.settings.timeout_s:
             return "timeout"
         quiet = self.closed_s is not None and now_s - self.closed_s >= self.settings.quiet_s
-        if quiet and not has_gap(self.places_mm.values()):
+        if quiet and not has_gap(self.planes.values()):
             return "sender-closed"
         return None
 
 
-def has_gap(places_mm: Iterable[float]) -> bool:
-    """Whether some neighbours lie clearly farther apart than most do."""
-    places = sorted(set(places_mm))
-    gaps = sorted(high - low for low, high in pairwise(places))
-    if len(gaps) < 2:
+def has_gap(planes: Iterable[Plane]) -> bool:
+    """Whether a slice seems to be missing between others of the same orientation."""
+    stacks: dict[tuple[float, ...], set[float]] = {}
+    for orientation, place_mm in planes:
+        stacks.setdefault(orientation, set()).add(place_mm)
+    return any(_misses_a_slice(places_mm) for places_mm in stacks.values())
+
+
+def _misses_a_slice(places_mm: Iterable[float]) -> bool:
+    distances = sorted(high - low for low, high in pairwise(sorted(places_mm)))
+    if len(distances) < 2:
         return False
-    return gaps[-1] > GAP_FACTOR * gaps[len(gaps) // 2]
+    usual = distances[(len(distances) - 1) // 2]
+    multiples = [distance / usual for distance in distances]
+    return any(round(m) > 1 and abs(m - round(m)) < NEAR_MULTIPLE for m in multiples)
 
 
-def place_mm(attributes: Mapping[str, str]) -> float | None:
-    """Where an image lies along its slice normal, in mm; None if its header does not say (PS3.3 C.7.6.2)."""
+def plane_of(attributes: Mapping[str, str]) -> Plane | None:
+    """Where an image lies; None if its header does not say (PS3.3 C.7.6.2). Rounded: headers jitter."""
     try:
         x, y, z = (float(part) for part in attributes["ImagePositionPatient"].split("\\"))
         a, b, c, d, e, f = (float(part) for part in attributes["ImageOrientationPatient"].split("\\"))
     except (KeyError, ValueError):
         return None
-    return x * (b * f - c * e) + y * (c * d - a * f) + z * (a * e - b * d)
+    place_mm = x * (b * f - c * e) + y * (c * d - a * f) + z * (a * e - b * d)
+    return tuple(round(part, 2) for part in (a, b, c, d, e, f)), round(place_mm, 3)

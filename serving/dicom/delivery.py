@@ -37,7 +37,7 @@ def send_file(path: str | Path, destination: Destination) -> None:
     if not association.is_established:
         reason = "rejected the association" if association.is_rejected else "does not answer"
         if association.acceptor.primitive is not None and not association.is_rejected:
-            reason = "accepts no Segmentation Storage in this transfer syntax"
+            reason = "accepts no such SOP class in this transfer syntax"
         raise DeliveryFailed(f"{destination.ae_title} at {destination.host}:{destination.port} {reason}")
     try:
         status = association.send_c_store(dataset)
