@@ -45,10 +45,11 @@ CLASSICAL = ("ct-lungs", "ct-bones", "ct-body")
 @pytest.fixture(scope="session")
 def compiled_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A store with the classical pipelines compiled and promoted for tenant `local`."""
-    from loadtest.server import fill_store
+    from loadtest.server import lightbox
 
     store = tmp_path_factory.mktemp("compiled") / "store"
-    fill_store(store, CLASSICAL, tenants={"local": CLASSICAL})
+    lightbox("compile", *CLASSICAL, "--no-measure", "--store", str(store))
+    lightbox("promote", *CLASSICAL, "--skip-check", "--store", str(store))
     return store
 
 

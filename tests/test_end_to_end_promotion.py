@@ -58,7 +58,7 @@ def test_a_running_server_follows_promote_and_rollback_within_a_second(
         assert plan_used(client, "first") == first
 
         (tmp_path / "other.yaml").write_text(OTHER)
-        lightbox("compile", str(tmp_path / "other.yaml"), "--store", str(store))
+        lightbox("compile", str(tmp_path / "other.yaml"), "--no-measure", "--store", str(store))
         assert promoted_plan(client) == first  # compiling promotes nothing
         lightbox("promote", "ct-bones", "--store", str(store))
         second, seconds = wait_for_plan(client, other_than=first)
@@ -87,7 +87,7 @@ def test_a_job_finishes_on_the_plan_it_began_with(
         while not client.jobs(study=study.study_instance_uid):
             assert time.monotonic() < until
             time.sleep(0.02)
-        lightbox("compile", str(tmp_path / "other.yaml"), "--store", str(store))
+        lightbox("compile", str(tmp_path / "other.yaml"), "--no-measure", "--store", str(store))
         lightbox("promote", "ct-bones", "--store", str(store))
         wait_for_plan(client, other_than=first)
         (job,) = ended_jobs(client, study.study_instance_uid, 1)
