@@ -96,7 +96,8 @@ class Results:
                     measurements=measured.items if measured else (),
                 )
             )
-        await self._end(outcome, JobState.COMPLETED, "", " ".join(said), stored, records)
+        message = " ".join(dict.fromkeys(said))
+        await self._end(outcome, JobState.COMPLETED, "", message, stored, records)
 
     def _store(self, shared: SharedValue, tenant: str) -> ReceivedInstance:
         value = read_value(shared)
