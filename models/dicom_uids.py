@@ -24,9 +24,13 @@ def derived_uid(*parts: str) -> str:
     return f"2.25.{UUID(bytes=digest[:16], version=5).int}"
 
 
-def result_uids(job: JobContext, source_uids: Iterable[str], output: str, encoding: str) -> ResultUids:
-    """UIDs of what an output of a job becomes; source_uids: SOP Instance UIDs of the series, in any order."""
-    identity = (job.tenant, job.plan, job.binding, *sorted(source_uids), output, encoding)
+def result_uids(job: JobContext, sources: Iterable[str], output: str, encoding: str) -> ResultUids:
+    """UIDs of what an output of a job becomes.
+
+    sources: what identifies the images of the series, in any order: SOP Instance UID and digest of the bytes,
+    so that an image sent again with other bytes makes another result.
+    """
+    identity = (job.tenant, job.plan, job.binding, *sorted(sources), output, encoding)
     return ResultUids(
         derived_uid("instance", *identity),
         derived_uid("series", *identity),

@@ -90,6 +90,19 @@ class Names:
             self._append(connection, name, target[0], previous=target[1])
         return Digest.parse(target[0])
 
+    def rollback_target(self, name: str) -> Digest:
+        """What `rollback` would let `name` stand for now. Raises: NameUnknown, NothingToRollBackTo."""
+        rows = self._read(
+            "SELECT before.digest FROM history now LEFT JOIN history before ON before.id = now.previous "
+            "WHERE now.name = ? ORDER BY now.id DESC LIMIT 1",
+            name,
+        )
+        if not rows:
+            raise NameUnknown(name)
+        if rows[0][0] is None:
+            raise NothingToRollBackTo(name)
+        return Digest.parse(rows[0][0])
+
     def history(self, name: str) -> list[NameRecord]:
         """What `name` stood for, oldest first; the last record is the present. Empty if unknown."""
         rows = self._read("SELECT digest, set_at_s FROM history WHERE name = ? ORDER BY id", name)

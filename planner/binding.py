@@ -7,7 +7,10 @@ from typing import Any, Literal
 
 import msgspec
 
+from object_store.digest import Digest
+from object_store.opening import Store
 from planner.canonical import canonical_json
+from planner.errors import Unreadable
 
 FORMAT = "lightbox.binding/1"
 
@@ -74,8 +77,16 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(stage for stage in self.stages if plan in stage.plans)
 
 
+def stored_binding(store: Store, digest: Digest) -> Binding:
+    """The binding of this digest. Raises: Unreadable, if it is none of this format; StoreError."""
+    try:
+        return read_binding(store.objects.get(digest))
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Unreadable(str(digest), str(error)) from error
+
+
 def read_binding(data: bytes) -> Binding:
-    """The binding in these bytes. Raises msgspec.ValidationError if they are none of this format."""
+    """The binding in these bytes. Raises msgspec.DecodeError if they are none of this format."""
     binding = msgspec.json.decode(data, type=Binding)
     if binding.format != FORMAT:
         raise msgspec.ValidationError(f"format '{binding.format}' is not {FORMAT}")

@@ -12,17 +12,18 @@ from models.operators.base import Operator
 from models.pipeline import Pipeline, Step, check
 from object_store.digest import Digest
 from object_store.opening import Store
-from planner.binding import Binding, Stage, read_binding
-from planner.errors import UnknownPipeline
+from planner.binding import Binding, Stage, stored_binding
+from planner.errors import UnknownPipeline, Unreadable
 from planner.execute import OperatorFrom, operator_of
 from planner.graph import graph_of
 from planner.lower import Encoder, lower, registered_encoder
 from planner.machine import machine_facts
 from planner.names import BINDING, PLANS, TENANTS, plan_name
-from planner.plan import Plan, read_plan
+from planner.plan import Plan, stored_plan
 from planner.rewrite import rewrite
 from planner.stages import cut_stages
 from planner.stored_series import store_series
+from planner.turn import turn
 
 log = logging.getLogger(__name__)
 
@@ -55,11 +56,12 @@ def compile_pipelines(
     """
     plans = [make_plan(store, pipeline, encoder) for pipeline in pipelines]
     compiled = []
-    for plan in plans:
-        digest, name = store.objects.put(plan.to_bytes()), plan_name(plan.pipeline)
-        compiled.append(Compiled(plan, digest, new=store.names.get(name) != digest))
-        store.names.set(name, digest)
-    bind(store, costing=costing, operators=operators)
+    with turn(store):
+        for plan in plans:
+            digest, name = store.objects.put(plan.to_bytes()), plan_name(plan.pipeline)
+            compiled.append(Compiled(plan, digest, new=store.names.get(name) != digest))
+            store.names.set(name, digest)
+        bind(store, costing=costing, operators=operators)
     return tuple(compiled)
 
 
@@ -81,10 +83,10 @@ def bind(
     costing: Costing | None = None,
     operators: OperatorFrom = operator_of,
 ) -> Digest:
-    """Rebuild the binding over all live plans and those in `also`, and name it.
+    """Rebuild the binding over all live plans and those in `also`, and name it; within a `turn` of the store.
 
     Stages keep the costs measured before. costing: default: measured (planner.cost). Plans of another
-    version of Lightbox, which this one has no operators for, are left out: others must still be bound.
+    version of Lightbox, which this one cannot read or compute, are left out: others must still be bound.
     """
     plans = live_plans(store, also)
     for name, plan in list(plans.items()):
@@ -122,23 +124,32 @@ def without_measuring(plans: Mapping[str, Plan], stages: tuple[Stage, ...]) -> t
 
 
 def live_plans(store: Store, also: Iterable[Digest] = ()) -> dict[str, Plan]:
-    """Plans by digest that a pipeline's or a tenant's name stands for now, and those in `also`."""
+    """Plans by digest that a pipeline's or a tenant's name stands for now, and those in `also`.
+
+    What cannot be read by this version of Lightbox is left out, and logged.
+    """
     named = {*store.names.items(PLANS).values(), *store.names.items(TENANTS).values(), *also}
-    return {str(digest): read_plan(store.objects.get(digest)) for digest in sorted(named)}
+    plans = {}
+    for digest in sorted(named):
+        try:
+            plans[str(digest)] = stored_plan(store, digest)
+        except Unreadable as error:
+            log.warning("left out of the binding: %s", error)
+    return plans
 
 
 def current_binding(store: Store) -> tuple[Digest, Binding] | None:
-    """The binding that new jobs begin with, or None if nothing was compiled yet."""
+    """The binding that new jobs begin with; None if nothing was compiled yet. Raises: Unreadable."""
     digest = store.names.get(BINDING)
-    return None if digest is None else (digest, read_binding(store.objects.get(digest)))
+    return None if digest is None else (digest, stored_binding(store, digest))
 
 
 def compiled_plan(store: Store, pipeline: str) -> tuple[Digest, Plan]:
-    """The plan last compiled under this name. Raises: UnknownPipeline."""
+    """The plan last compiled under this name. Raises: UnknownPipeline, Unreadable."""
     digest = store.names.get(plan_name(pipeline))
     if digest is None:
         raise UnknownPipeline(pipeline)
-    return digest, read_plan(store.objects.get(digest))
+    return digest, stored_plan(store, digest)
 
 
 def _stored_step(store: Store, step: Step) -> Step:

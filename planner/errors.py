@@ -5,8 +5,11 @@ PlannerError
 ├── NotPromoted        a tenant has no plan of that name
 ├── NotChecked         promotion without a passed golden check
 ├── CannotCompute      a plan that this version of Lightbox has no operators for
+├── Unreadable         a plan or a binding in the store that is none that this version reads (a StoreError too)
 └── RuleBroke          a rewrite rule changed what it promised to keep: our bug, named
 """
+
+from object_store.errors import StoreError
 
 
 class PlannerError(Exception):
@@ -37,6 +40,17 @@ class CannotCompute(PlannerError):
     def __init__(self, pipeline: str, why: str) -> None:
         self.pipeline = pipeline
         super().__init__(f"the plan of '{pipeline}' cannot be computed by this version of Lightbox: {why}")
+
+
+class Unreadable(PlannerError, StoreError):
+    """What lies under `digest` was written by another version of Lightbox, or is something else."""
+
+    def __init__(self, digest: str, why: str) -> None:
+        super().__init__(digest, why)
+        self.digest, self.why = digest, why
+
+    def __str__(self) -> str:
+        return f"{self.digest} in the store is nothing that this version of Lightbox reads: {self.why}"
 
 
 class RuleBroke(PlannerError):

@@ -8,7 +8,10 @@ from typing import Any
 
 import msgspec
 
+from object_store.digest import Digest
+from object_store.opening import Store
 from planner.canonical import canonical_json, identity
+from planner.errors import Unreadable
 
 SOURCE = "source"
 """The id of the one node nobody computes: the series."""
@@ -76,8 +79,16 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         raise KeyError(node_id)
 
 
+def stored_plan(store: Store, digest: Digest) -> Plan:
+    """The plan of this digest. Raises: Unreadable, if it is no plan of this format; StoreError."""
+    try:
+        return read_plan(store.objects.get(digest))
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Unreadable(str(digest), str(error)) from error
+
+
 def read_plan(data: bytes) -> Plan:
-    """The plan in these bytes. Raises msgspec.ValidationError if they are no plan of this format."""
+    """The plan in these bytes. Raises msgspec.DecodeError if they are no plan of this format."""
     plan = msgspec.json.decode(data, type=Plan)
     if plan.format != FORMAT:
         raise msgspec.ValidationError(f"format '{plan.format}' is not {FORMAT}")

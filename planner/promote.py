@@ -8,15 +8,19 @@ from object_store.digest import Digest
 from object_store.errors import NameUnknown
 from object_store.opening import Store
 from planner.compile import bind, cannot_compute, compiled_plan, current_binding
-from planner.errors import CannotCompute, NotChecked, NotPromoted
-from planner.names import promoted_name, promoted_prefix
-from planner.plan import Plan, read_plan
+from planner.errors import CannotCompute, NotChecked, NotPromoted, Unreadable
+from planner.names import promoted_name
+from planner.plan import Plan, stored_plan
+from planner.turn import turn
 
 Gate = Callable[[Digest, Plan], tuple[str, ...]]
 """Judges a plan by its golden cases: sentences about what failed, none if it passed."""
 
 Binder = Callable[[Store, Iterable[Digest]], Digest]
 """Rebuilds the binding so that these plans are in it too."""
+
+Hindrance = Callable[[Plan], str]
+"""Why this version of Lightbox cannot compute a plan; empty if it can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,49 +40,43 @@ def promote(
     *,
     gate: Gate | None = None,
     binder: Binder = bind,
-    cannot: Callable[[Plan], str] = cannot_compute,
+    cannot: Hindrance = cannot_compute,
 ) -> Promotion:
     """Let the tenant run the plan last compiled of `pipeline`.
 
     gate: None skips the golden cases. The plan is bound before it is named: a server never finds it unbound.
-    Raises: UnknownPipeline, CannotCompute, NotChecked.
+    Raises: UnknownPipeline, Unreadable, CannotCompute, NotChecked.
     """
     digest, plan = compiled_plan(store, pipeline)
     if why := cannot(plan):
         raise CannotCompute(pipeline, why)
     if gate is not None and (failures := gate(digest, plan)):
         raise NotChecked(pipeline, failures)
-    _bind_if_needed(store, (digest,), binder)
-    store.names.set(promoted_name(tenant, pipeline), digest)
-    return _promotion(store, tenant, pipeline)
+    with turn(store):
+        _bind_if_needed(store, digest, binder)
+        store.names.set(promoted_name(tenant, pipeline), digest)
+        return _promotion(store, tenant, pipeline)
 
 
-def rollback(store: Store, tenant: str, pipeline: str, *, binder: Binder = bind) -> Promotion:
+def rollback(
+    store: Store, tenant: str, pipeline: str, *, binder: Binder = bind, cannot: Hindrance = cannot_compute
+) -> Promotion:
     """Let the tenant run the plan it ran before; again: the one before that.
 
-    Raises: NotPromoted; NothingToRollBackTo.
+    Raises: NotPromoted; NothingToRollBackTo; Unreadable, CannotCompute: that plan is of another version of
+    Lightbox, and the tenant goes on with the present one.
     """
     name = promoted_name(tenant, pipeline)
-    _bind_if_needed(store, {record.digest for record in store.names.history(name)}, binder)
-    try:
+    with turn(store):
+        try:
+            target = store.names.rollback_target(name)
+        except NameUnknown as error:
+            raise NotPromoted(tenant, pipeline) from error
+        if why := cannot(stored_plan(store, target)):
+            raise CannotCompute(pipeline, why)
+        _bind_if_needed(store, target, binder)
         store.names.rollback(name)
-    except NameUnknown as error:
-        raise NotPromoted(tenant, pipeline) from error
-    return _promotion(store, tenant, pipeline)
-
-
-def promotions(store: Store, tenant: str) -> tuple[Promotion, ...]:
-    """What the tenant runs, by pipeline."""
-    prefix = promoted_prefix(tenant)
-    return tuple(_promotion(store, tenant, n.removeprefix(prefix)) for n in store.names.items(prefix))
-
-
-def promoted_plan(store: Store, tenant: str, pipeline: str) -> tuple[Digest, Plan]:
-    """The plan that the tenant runs under this name. Raises: NotPromoted."""
-    digest = store.names.get(promoted_name(tenant, pipeline))
-    if digest is None:
-        raise NotPromoted(tenant, pipeline)
-    return digest, read_plan(store.objects.get(digest))
+        return _promotion(store, tenant, pipeline)
 
 
 def _promotion(store: Store, tenant: str, pipeline: str) -> Promotion:
@@ -86,7 +84,10 @@ def _promotion(store: Store, tenant: str, pipeline: str) -> Promotion:
     return Promotion(tenant, pipeline, present.digest, present.set_at)
 
 
-def _bind_if_needed(store: Store, plans: Iterable[Digest], binder: Binder) -> None:
-    bound = current_binding(store)
-    if unbound := {plan for plan in plans if bound is None or str(plan) not in bound[1].plans}:
-        binder(store, unbound)
+def _bind_if_needed(store: Store, plan: Digest, binder: Binder) -> None:
+    try:
+        bound = current_binding(store)
+    except Unreadable:  # of another version of Lightbox
+        bound = None
+    if bound is None or str(plan) not in bound[1].plans:
+        binder(store, (plan,))

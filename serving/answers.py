@@ -36,6 +36,7 @@ ANSWERS: Mapping[type[RequestError], Answer] = {
     errors.BadDataset: Answer(http=409, dimse=0xC000),
     errors.DatasetMismatch: Answer(http=409, dimse=0xA900),
     errors.SopClassUnsupported: Answer(http=409, dimse=0x0122),
+    errors.DuplicateDiffers: Answer(http=409, dimse=0x0111),
     errors.TransferSyntaxUnsupported: Answer(http=409, dimse=0xC122),
 }
 

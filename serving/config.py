@@ -56,6 +56,7 @@ class Pools(Section):
 
 class Spool(Section):
     min_free_bytes: int = Field(1 << 30, ge=0, description="less free disk than this refuses new images")
+    max_object_bytes: int = Field(4 << 30, gt=0, description="a larger object is refused")
 
 
 class Tenant(Section):

@@ -77,4 +77,9 @@ class Deliveries:
         )
         if not found:
             raise DeliveryFailed("the result is no longer stored")
-        await asyncio.to_thread(send_file, found[0].path, destination)
+        try:
+            await asyncio.to_thread(send_file, found[0].path, destination)
+        except DeliveryFailed:
+            raise
+        except Exception as error:  # the file or the library: this delivery failed, the server goes on
+            raise DeliveryFailed(f"the result cannot be sent: {type(error).__name__}") from error

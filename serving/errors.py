@@ -12,7 +12,8 @@ RequestError
 ├── BadDataset               the data set cannot be understood; `tag` names the element
 ├── DatasetMismatch          the data set contradicts the request that carries it
 ├── SopClassUnsupported      no such storage SOP class here
-└── TransferSyntaxUnsupported  an encoding that we could not even read the header of
+├── TransferSyntaxUnsupported  an encoding that we could not even read the header of
+└── DuplicateDiffers         this SOP Instance UID is that of a result made here, with other bytes
 
 Messages are one sentence that names tags, values, limits, and never a patient.
 """
@@ -74,3 +75,7 @@ class SopClassUnsupported(RequestError):
 
 class TransferSyntaxUnsupported(RequestError):
     """An encoding that is not known here."""
+
+
+class DuplicateDiffers(RequestError):
+    """The SOP Instance UID is taken by a result made here that has other bytes."""

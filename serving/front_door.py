@@ -31,6 +31,7 @@ class FrontDoor:
             tenants=config.tenants,
             spool=place.spool,
             min_free_bytes=config.spool.min_free_bytes,
+            max_object_bytes=config.spool.max_object_bytes,
             log_level=config.log_level,
         )
         self._process: ForkServerProcess | None = None

@@ -12,7 +12,7 @@ from serving.dicom.completeness import SeriesWatch
 from serving.dicom.handover import Accepted, Outcome, refused
 from serving.dicom.instance import ReceivedInstance
 from serving.dicom.spool import Spool
-from serving.errors import NoCapacity
+from serving.errors import DuplicateDiffers, NoCapacity
 from serving.jobs import instances
 from serving.jobs.database import Database, JournalError
 from serving.jobs.instances import Arrival
@@ -58,11 +58,13 @@ class Intake:
             self._metrics.refused_images.labels("journal").inc(len(received))
             return [refused(NoCapacity("The journal cannot be written."))] * len(received)
         for instance, arrival in zip(received, arrivals, strict=True):
+            if arrival is Arrival.CLASHES:
+                self._metrics.refused_images.labels("clashes").inc()
+                continue
             self._metrics.images.labels(instance.tenant, instance.source).inc()
             self._metrics.image_bytes.inc(instance.size)
-            if arrival is not Arrival.SAME:
-                self._watch(instance)
-        return [Accepted(duplicate=arrival is Arrival.SAME) for arrival in arrivals]
+            self._watch(instance)  # also what was here before: a pipeline may have been promoted since
+        return [_outcome(arrival) for arrival in arrivals]
 
     async def association_closed(self, association: str) -> None:
         """The sender of these images is done."""
@@ -71,11 +73,11 @@ class Intake:
                 self._watched[key].association_closed(association, time.monotonic())
 
     async def sweep(self, spool: Spool) -> None:
-        """Remove files that nobody acknowledged: before any receiver starts."""
+        """Set files apart that nobody acknowledged: before any receiver starts."""
         known = await self._database.read(instances.known_paths)
-        removed = await asyncio.to_thread(spool.sweep, lambda path: str(path) in known)
-        if removed:
-            log.info("%d unacknowledged files of an earlier run removed", removed)
+        moved = await asyncio.to_thread(spool.sweep, lambda path: str(path) in known)
+        if moved:
+            log.warning("%d files unknown to the journal were moved to %s-unclaimed", moved, spool.root)
 
     async def resume(self) -> None:
         """Watch series again that were being received when the server stopped; their senders are gone."""
@@ -90,7 +92,7 @@ class Intake:
             for image in images:
                 watch.image_arrived(image.sop_instance_uid, image.attributes, "before", now_s)
             watch.association_closed("before", now_s)
-            self._watched[series.tenant, series.series_instance_uid] = watch
+            self._watched.setdefault((series.tenant, series.series_instance_uid), watch)
 
     async def run(self) -> None:
         """Look at the watched series until cancelled."""
@@ -101,12 +103,17 @@ class Intake:
                 reason = watch.complete(now_s)
                 if reason is not None:
                     del self._watched[key]
-                    last_image_at = time.time() - (now_s - watch.last_image_s)
-                    try:
-                        await self._series_complete(*key, reason, last_image_at)
-                    except (JournalError, sqlite3.Error) as error:
-                        log.error("a series could not be completed, tried again: %s", error)
-                        self._watched.setdefault(key, watch)
+                    await self._complete(key, watch, reason, now_s)
+
+    async def _complete(self, key: SeriesKey, watch: SeriesWatch, reason: str, now_s: float) -> None:
+        last_image_at = time.time() - (now_s - watch.last_image_s)
+        try:
+            await self._series_complete(*key, reason, last_image_at)
+        except (JournalError, sqlite3.Error) as error:
+            log.error("a series could not be completed, tried again: %s", error)
+            self._watched.setdefault(key, watch)
+        except Exception as error:  # one series must not take the server down; its images are kept
+            log.error("a series could not be completed: %s", type(error).__name__, exc_info=True)
 
     def _watch(self, instance: ReceivedInstance) -> None:
         key = (instance.tenant, instance.series_instance_uid)
@@ -116,3 +123,9 @@ class Intake:
             watch = self._watched[key] = SeriesWatch(self._settings, now_s)
         watch.image_arrived(instance.sop_instance_uid, instance.attributes, instance.association, now_s)
         self._series_of.setdefault(instance.association, set()).add(key)
+
+
+def _outcome(arrival: Arrival) -> Outcome:
+    if arrival is Arrival.CLASHES:
+        return refused(DuplicateDiffers("SOP Instance UID (0008,0018) is that of a result made here."))
+    return Accepted(duplicate=arrival is Arrival.SAME)

@@ -5,7 +5,7 @@ import logging
 import sqlite3
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from models.contract import Contract
@@ -25,7 +25,7 @@ from serving.observe.metrics import Metrics
 from serving.scheduler.engine import Engine
 from serving.scheduler.events import Priority
 from serving.scheduler.tasks import JobOrder, make_order
-from serving.series_facts import facts_of, input_digest, series_of, voxels_of
+from serving.series_facts import facts_of, input_digest, mixture_of, series_of, voxels_of
 
 log = logging.getLogger(__name__)
 
@@ -122,12 +122,15 @@ class JobMaker:
             record = self._record(images, series, pipeline, promotions[pipeline], last_image_at)
             try:
                 plan = self._library.plan(record.plan)
-                violations = Contract(**plan.contract).violations(facts_of(images))
-                if violations:
-                    text = "; ".join(violation.message for violation in violations)
-                    record = _ended(record, JobState.REFUSED, violations[0].reason, text)
-                else:
-                    orders.append(self._order(record, plan, series, voxels_of(images)))
+                refusal = _refusal(images, plan)
+                order = None
+                if refusal is None:
+                    order = self._order(record, plan, series, voxels_of(images))
+                    refusal = _too_large(order, self._engine.state.limits.memory_bytes)
+                if refusal is not None:
+                    record = _ended(record, JobState.REFUSED, *refusal)
+                elif order is not None:
+                    orders.append(order)
             except (StoreError, KeyError) as error:
                 record = _ended(record, JobState.FAILED, "plan-missing", f"not in the store: {error}")
             records.append(record)
@@ -191,7 +194,25 @@ class JobMaker:
         )
 
 
-def _ended(record: JobRecord, state: JobState, reason: str, message: str) -> JobRecord:
-    from dataclasses import replace
+def _refusal(images: Sequence[InstanceRow], plan: Plan) -> tuple[str, str] | None:
+    """Why these images cannot be given to a plan, as (reason, sentence); None if they can."""
+    if mixture := mixture_of(images):
+        return mixture
+    violations = Contract(**plan.contract).violations(facts_of(images))
+    if violations:
+        return violations[0].reason, "; ".join(violation.message for violation in violations)
+    return None
 
+
+def _too_large(order: JobOrder, limit: int) -> tuple[str, str] | None:
+    if order.job.peak_bytes <= limit:
+        return None
+    needed, allowed = order.job.peak_bytes / 1e9, limit / 1e9
+    return (
+        "too-large",
+        f"the job is planned to need {needed:.1f} GB of memory; pools.memory_bytes allows {allowed:.1f} GB",
+    )
+
+
+def _ended(record: JobRecord, state: JobState, reason: str, message: str) -> JobRecord:
     return replace(record, state=state, reason=reason, message=message, finished_at=record.created_at)

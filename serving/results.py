@@ -22,6 +22,9 @@ from serving.scheduler.engine import JobOutcome
 
 log = logging.getLogger(__name__)
 
+RETRY_S, MAX_RETRY_S = 1.0, 60.0
+"""Between attempts to keep the end of a job while the disk is full; doubling. A guess."""
+
 
 class Results:
     """Writes how jobs started and ended. `on_result` is called when there is something to deliver."""
@@ -49,26 +52,34 @@ class Results:
     async def job_ended(self, outcome: JobOutcome) -> None:
         """Everything the job made is on disk and journalled when this returns.
 
-        A journal that cannot be written is logged: the job is still unfinished there, and runs again at the
-        next start.
+        While the disk or the journal takes nothing, it tries again: what was computed is not thrown away, and
+        if the server is stopped meanwhile the job runs again at the next start.
         """
-        try:
-            if outcome.refused is not None:
-                await self._end(outcome, JobState.REFUSED, *outcome.refused)
-            elif outcome.failed is not None:
-                await self._end(outcome, JobState.FAILED, "stage-failed", outcome.failed)
-            else:
-                await self._complete_or_fail(outcome)
-        except (JournalError, sqlite3.Error) as error:
-            log.error("the end of job %s could not be journalled: %s", outcome.order.job.id, error)
+        wait_s = RETRY_S
+        while True:
+            try:
+                await self._write_end(outcome)
+                break
+            except (NoCapacity, JournalError, sqlite3.Error) as error:
+                log.error("the end of job %s cannot be kept, tried again: %s", outcome.order.job.id, error)
+            await asyncio.sleep(wait_s)
+            wait_s = min(2 * wait_s, MAX_RETRY_S)
         self._on_result()
 
-    async def _complete_or_fail(self, outcome: JobOutcome) -> None:
-        try:
-            await self._complete(outcome)
-        except NoCapacity as error:
-            message = f"the result could not be stored: {error.message}"
-            await self._end(outcome, JobState.FAILED, "no-capacity", message)
+    async def _write_end(self, outcome: JobOutcome) -> None:
+        if outcome.refused is not None:
+            await self._end(outcome, JobState.REFUSED, *outcome.refused)
+        elif outcome.failed is not None:
+            await self._end(outcome, JobState.FAILED, "stage-failed", outcome.failed)
+        else:
+            try:
+                await self._complete(outcome)
+            except (NoCapacity, JournalError, sqlite3.Error):
+                raise
+            except Exception as error:  # what was computed is no result; the server goes on
+                log.error("job %s left no result", outcome.order.job.id, exc_info=True)
+                message = f"what was computed could not be kept as a result: {type(error).__name__}"
+                await self._end(outcome, JobState.FAILED, "result-unusable", message)
 
     async def _complete(self, outcome: JobOutcome) -> None:
         context, plan = outcome.order.context, outcome.order.plan

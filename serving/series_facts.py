@@ -15,8 +15,8 @@ def facts_of(images: Sequence[InstanceRow]) -> SeriesFacts:
     return SeriesFacts(
         modality=first.get("Modality", ""),
         images=len(images),
-        rows=_integer(first.get("Rows")),
-        columns=_integer(first.get("Columns")),
+        rows=max((_integer(image.attributes.get("Rows")) or 0 for image in images), default=0) or None,
+        columns=max((_integer(image.attributes.get("Columns")) or 0 for image in images), default=0) or None,
         slice_spacing_mm=_slice_spacing_mm(images),
         pixel_spacing_mm=_pair(first.get("PixelSpacing")),
     )
@@ -40,6 +40,21 @@ def input_digest(series: Series) -> str:
     """The identity of an input: the digests of its images in order."""
     digests = "\n".join(image.digest for image in series.images)
     return "sha256:" + hashlib.sha256(digests.encode()).hexdigest()
+
+
+def mixture_of(images: Sequence[InstanceRow]) -> tuple[str, str] | None:
+    """Why these images cannot be one series, as (reason, sentence) without their values; None if they can.
+
+    One Series Instance UID over two studies or two patients is a fault of whoever made it: a result would
+    carry the identity of one of them.
+    """
+    for reason, what, values in (
+        ("study-mixed", "Study Instance UID (0020,000D)", {i.study_instance_uid for i in images}),
+        ("patient-mixed", "Patient ID (0010,0020)", {i.patient.get("PatientID", "") for i in images}),
+    ):
+        if len(values) > 1:
+            return reason, f"the images of this series have {len(values)} different values of {what}"
+    return None
 
 
 def _slice_spacing_mm(images: Sequence[InstanceRow]) -> float | None:

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 from fastapi import Request
 
 from models.operators.registry import OPERATORS
+from object_store.errors import StoreError
 from object_store.opening import Store, open_store
 from serving import __version__
 from serving.api import ApiServices
@@ -27,6 +28,7 @@ from serving.front_door import FrontDoor
 from serving.intake import Intake
 from serving.job_making import JobMaker
 from serving.jobs.database import Database
+from serving.jobs.relocation import relocate
 from serving.library import Library
 from serving.observe.metrics import Metrics
 from serving.pools.messages import WarmUp
@@ -95,9 +97,10 @@ class Server:
         self._library = Library(store, tuple(tenant.name for tenant in config.tenants))
         self._library.refresh()
         self._deliveries = Deliveries(database, config.destinations, metrics)
+        self._results_spool = Spool(place.results, min_free_bytes=0)
         results = Results(
             database,
-            Spool(place.results, min_free_bytes=0),
+            self._results_spool,
             config.destinations,
             metrics,
             self._deliveries.wake,
@@ -113,7 +116,11 @@ class Server:
         self._job_maker = JobMaker(database, self._library, self._engine, config.routes, metrics)
         self._intake = Intake(database, config.completeness, metrics, self._job_maker.series_complete)
         self._front_door = FrontDoor(config, place, context, self._intake)
-        self._spool = Spool(place.spool, min_free_bytes=config.spool.min_free_bytes)
+        self._spool = Spool(
+            place.spool,
+            min_free_bytes=config.spool.min_free_bytes,
+            max_object_bytes=config.spool.max_object_bytes,
+        )
         self._http_socket = listen("http.port", config.http.host, config.http.port)
         self._web = WebServer(build_app(self._api_services(metrics), self._web_services()), self._http_socket)
 
@@ -131,7 +138,11 @@ class Server:
 
     async def start(self, tasks: asyncio.TaskGroup) -> None:
         """Open everything; unfinished work of an earlier run goes on."""
+        if await self._database.write(partial(relocate, data=self._place.data)):
+            log.warning("the data folder was moved: the journal's paths were changed accordingly")
         await self._intake.sweep(self._spool)
+        await self._intake.sweep(self._results_spool)
+        await self._intake.resume()  # before any door is open, so that it overwrites nothing
         web = tasks.create_task(self._web.run_until_stopped())
         self._background = [
             tasks.create_task(self._engine.run()),
@@ -141,7 +152,6 @@ class Server:
         await asyncio.gather(*(pool.start() for pool in self._pools.values()))
         self._ready["pools"] = True
         await self._job_maker.resume()
-        await self._intake.resume()
         await self._front_door.start(tasks)
         self._ready["dimse"] = True
         await self._web.wait_started()
@@ -162,13 +172,15 @@ class Server:
             service.cancel()
         self._engine.pause()
         await asyncio.gather(*(pool.stop(DRAIN_S) for pool in self._pools.values()))
-        await self._engine.settle()
+        with contextlib.suppress(TimeoutError):  # a full disk: the journal still knows the jobs as unfinished
+            await asyncio.wait_for(self._engine.settle(), DRAIN_S)
         services[0].cancel()
 
     def _warm_up(self) -> None:
         """Have the pools load, after readiness, what the promoted plans need."""
         plans = self._library.promoted_plans()
-        operators = sorted({node.operator for plan in plans for node in plan.nodes})
+        asked = {node.operator for plan in plans for node in plan.nodes}
+        operators = sorted(word for word in asked if word in OPERATORS)  # others are of another version
         of_gil = tuple(word for word in operators if OPERATORS[word].holds_gil)
         of_cpu = tuple(word for word in operators if word not in of_gil)
         networks = tuple(
@@ -185,9 +197,18 @@ class Server:
         self._pools["cpu"].warm_up(WarmUp(of_cpu, networks))
 
     async def _follow_store(self) -> None:
+        said = ""
         while True:
             await asyncio.sleep(FOLLOW_S)
-            if self._library.refresh():
+            try:
+                changed = self._library.refresh()
+                said = ""
+            except StoreError as error:  # what was known stays true until the store answers again
+                if str(error) != said:
+                    said = str(error)
+                    log.error("the store cannot be followed: %s", said)
+                continue
+            if changed:
                 log.info("promotions or bindings have changed")
                 self._warm_up()
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from object_store.durable import make_directories, sync_directory
 from serving.config import Config, ConfigError
 from serving.pools.shared_values import memory_folder, sweep_dead
 
@@ -29,6 +30,13 @@ class Workplace:
     """JSON: pid and addresses of the running server, for the command line."""
 
 
+def _make_durable(folder: Path) -> None:
+    """Make it and its parents, with their names. Raises: OSError."""
+    make_directories(folder)
+    with contextlib.suppress(PermissionError):  # not ours to sync: then it is not we who made it either
+        sync_directory(folder.parent)
+
+
 @contextlib.contextmanager
 def occupy(config: Config) -> Iterator[Workplace]:
     """Make the folders and hold the lock until the end.
@@ -37,8 +45,8 @@ def occupy(config: Config) -> Iterator[Workplace]:
     """
     data = config.data_dir
     try:
-        data.mkdir(parents=True, exist_ok=True)
-        config.store_path.mkdir(parents=True, exist_ok=True)
+        _make_durable(data)
+        _make_durable(config.store_path)
         lock = os.open(data / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise ConfigError(f"data_dir: {data} cannot be written: {error.strerror}") from error

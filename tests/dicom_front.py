@@ -41,6 +41,7 @@ TENANTS = (
     Tenant(name="far", ae_titles=("FAR",), peers=("192.0.2.0/24",)),
 )
 MAX_BODY_BYTES = 4 << 20
+MAX_OBJECT_BYTES = 3 << 20
 
 
 @dataclass
@@ -96,6 +97,7 @@ def running_front(folder: Path, *, dimse: Dimse | None = None, min_free_bytes: i
         tenants=TENANTS,
         spool=folder / "spool",
         min_free_bytes=min_free_bytes,
+        max_object_bytes=MAX_OBJECT_BYTES,
         log_level="WARNING",
     )
 
@@ -164,7 +166,7 @@ def _web(front: Front, min_free_bytes: int) -> tuple[uvicorn.Server, socket.sock
         database=front.database,
         intake=front.intake,
         association_closed=front.association_closed,
-        spool=Spool(front.folder / "spool", min_free_bytes=min_free_bytes),
+        spool=Spool(front.folder / "spool", min_free_bytes=min_free_bytes, max_object_bytes=MAX_OBJECT_BYTES),
         max_body_bytes=MAX_BODY_BYTES,
     )
     for make in (stow_router, wado_router, qido_router):

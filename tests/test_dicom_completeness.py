@@ -1,9 +1,11 @@
 """When a series is complete, and which pipelines take it: both pure, time an argument."""
 
+import random
+
 import pytest
 
 from serving.config import Completeness, Route
-from serving.dicom.completeness import SeriesWatch
+from serving.dicom.completeness import SeriesWatch, plane_of
 from serving.dicom.routing import match_routes
 
 SETTINGS = Completeness(quiet_s=1.0, timeout_s=60.0)
@@ -74,6 +76,31 @@ def test_what_only_looks_like_a_gap_does_not_wait(images: list[dict[str, str]]) 
     watch = watched(*images)
     watch.association_closed("a", 3.0)
     assert watch.complete(4.0) == "sender-closed"
+
+
+HOSTILE = ("inf", "-inf", "nan", "1e400", "1e308", "-1e308", "1e-320", "1e7", "", "x", "0", "1", "-1", "2.5")
+
+
+@pytest.mark.parametrize("position", ["0\\0\\inf", "0\\0\\nan", "1e400\\0\\0", "0\\0\\-1e308"])
+@pytest.mark.parametrize("orientation", [AXIAL, "1\\0\\0\\0\\nan\\0", "1e200\\0\\0\\0\\1e200\\0"])
+def test_a_place_that_can_be_none_is_none(position: str, orientation: str) -> None:
+    assert plane_of({"ImagePositionPatient": position, "ImageOrientationPatient": orientation}) is None
+
+
+def test_no_position_or_orientation_whatever_stops_the_watching() -> None:
+    draw = random.Random(2)
+    for _ in range(3000):
+        images = [
+            {
+                "ImagePositionPatient": "\\".join(draw.choices(HOSTILE, k=3)),
+                "ImageOrientationPatient": draw.choice([AXIAL, "\\".join(draw.choices(HOSTILE, k=6))]),
+            }
+            for _ in range(4)
+        ]
+        watch = watched(*images)
+        watch.association_closed("a", 1.0)
+        assert watch.complete(61.0) == "timeout"
+        watch.complete(30.0)
 
 
 def test_a_sender_that_never_closes_is_waited_for_until_the_timeout() -> None:

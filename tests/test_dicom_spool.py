@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from serving.dicom import spool as spool_module
 from serving.dicom.spool import FILES_PER_FOLDER, Spool
-from serving.errors import NoCapacity
+from serving.errors import NoCapacity, TooLarge
 
 
 def files_below(folder: Path) -> list[Path]:
@@ -73,8 +74,8 @@ def test_a_long_association_goes_on_in_another_folder(tmp_path: Path) -> None:
     assert [path.parent.name for path in paths] == ["a1-0", "a1-1"]
 
 
-def test_a_sweep_keeps_what_is_known_and_removes_the_rest(tmp_path: Path) -> None:
-    spool = Spool(tmp_path, min_free_bytes=0)
+def test_a_sweep_keeps_what_is_known_and_sets_the_rest_apart(tmp_path: Path) -> None:
+    spool = Spool(tmp_path / "spool", min_free_bytes=0)
     folder = spool.folder("local", "a1")
     kept = []
     for data in (b"known", b"unknown"):
@@ -82,6 +83,104 @@ def test_a_sweep_keeps_what_is_known_and_removes_the_rest(tmp_path: Path) -> Non
         incoming.write(data)
         kept.append(incoming.finish().path)
     spool.folder("north", "a2").begin().write(b"half")
-    assert spool.sweep(lambda path: path == kept[0]) == 2
-    assert files_below(tmp_path) == [kept[0]]
-    assert [path.name for path in tmp_path.glob("*/*")] == ["a1-0"]
+    assert spool.sweep(lambda path: path == kept[0]) == 1
+    assert files_below(tmp_path / "spool") == [kept[0]]
+    assert [path.name for path in (tmp_path / "spool").glob("*/*")] == ["a1-0"]
+    assert [path.read_bytes() for path in files_below(tmp_path / "spool-unclaimed")] == [b"unknown"]
+
+
+def test_the_names_in_a_folder_are_synced_before_the_next_folder_is_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """STOW-RS syncs a folder once for many files; some may lie in the folder before."""
+    synced = recorded_syncs(monkeypatch)
+    folder = Spool(tmp_path, min_free_bytes=0).folder("local", "a1")
+    folder._files = FILES_PER_FOLDER - 1
+    incoming = folder.begin()
+    incoming.finish(sync_folder=False)
+    assert tmp_path / "local" / "a1-0" not in synced
+    folder.begin().discard()
+    assert tmp_path / "local" / "a1-0" in synced
+
+
+def test_a_descriptor_that_was_closed_is_never_used_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Spool(tmp_path, min_free_bytes=0).folder("local", "a1")
+    folder._files = FILES_PER_FOLDER - 1
+    folder.begin().finish()
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "mkdir", refused_by_the_disk)
+        with pytest.raises(NoCapacity):
+            folder.begin()
+    reused = os.open(tmp_path, os.O_RDONLY)  # takes the number that became free
+    folder.close()
+    os.fstat(reused)
+    os.close(reused)
+
+
+def test_a_folder_that_could_not_be_made_is_made_on_the_next_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Spool(tmp_path, min_free_bytes=0).folder("local", "a1")
+    with monkeypatch.context() as patched:
+        patched.setattr(spool_module, "sync_directory", refused_by_the_disk)
+        with pytest.raises(NoCapacity):
+            folder.begin()
+    assert folder.begin().finish().path.exists()
+
+
+def test_a_folder_that_another_has_made_is_synced_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "spool" / "local").mkdir(parents=True)
+    synced = recorded_syncs(monkeypatch)
+    spool = Spool(tmp_path / "spool", min_free_bytes=0)
+    spool.folder("local", "a1").begin().finish()
+    assert {tmp_path, tmp_path / "spool", tmp_path / "spool" / "local"} <= set(synced)
+    synced.clear()
+    spool.folder("local", "a2").begin().finish()
+    assert tmp_path / "spool" not in synced
+
+
+def test_the_disk_is_looked_at_again_while_a_large_object_comes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = Spool(tmp_path, min_free_bytes=0)
+    incoming = spool.folder("local", "a1").begin()
+    spool._min_free_bytes = 1 << 60
+    with pytest.raises(NoCapacity, match="bytes of disk are free"):
+        for _ in range(64):
+            incoming.write(bytes(1 << 20))
+    assert incoming.size <= (1 << 24) + (1 << 21)
+    incoming.discard()
+
+
+@pytest.mark.parametrize("piece", [100, 1 << 20])
+def test_an_object_larger_than_allowed_is_refused_and_leaves_nothing(tmp_path: Path, piece: int) -> None:
+    spool = Spool(tmp_path, min_free_bytes=0, max_object_bytes=1 << 20)
+    incoming = spool.folder("local", "a1").begin()
+    for _ in range((1 << 20) // piece):
+        incoming.write(bytes(piece))
+    with pytest.raises(TooLarge, match="1048576 bytes"):
+        incoming.write(bytes(piece))
+        incoming.finish()
+    incoming.discard()
+    assert files_below(tmp_path) == []
+
+
+def recorded_syncs(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """Every folder or file that is synced from now on."""
+    synced: list[Path] = []
+    fsync = os.fsync
+
+    def record(fd: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{fd}").readlink())
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", record)
+    return synced
+
+
+def refused_by_the_disk(*_: object, **__: object) -> None:
+    raise OSError(28, "No space left on device")

@@ -5,7 +5,6 @@ from serving.scheduler.events import (
     Action,
     DropValues,
     Job,
-    JobCancelled,
     JobFailed,
     JobFinished,
     JobRefused,
@@ -41,7 +40,6 @@ def task(name: str, *takes: str, pool: str = "cpu", per_job: bool = False, parts
         gives=(f"{name}.out",),
         per_job=per_job,
         parts=parts,
-        seconds=1.0,
     )
 
 
@@ -220,6 +218,17 @@ def test_a_lost_run_is_tried_again_up_to_its_limit() -> None:
     assert failed == JobFailed("a", "the process died; tried 3 times")
 
 
+def test_a_run_that_goes_down_with_others_is_not_to_blame() -> None:
+    state = state_with(retries=1)
+    (run,) = started(decide(state, JobsSubmitted((job("a", STACK),)), 0.0))
+    for _ in range(4):
+        (again,) = started(decide(state, RunLost(run.run, "the process died", alone=False), 0.0))
+        assert again.run == run.run
+    assert started(decide(state, RunLost(run.run, "the process died", alone=True), 0.0))
+    (failed,) = decide(state, RunLost(run.run, "the process died", alone=True), 0.0)
+    assert isinstance(failed, JobFailed)
+
+
 def test_a_run_past_its_deadline_is_killed_once() -> None:
     state = state_with(run_deadline_s=10.0)
     (run,) = started(decide(state, JobsSubmitted((job("a", STACK),)), 0.0))
@@ -228,10 +237,10 @@ def test_a_run_past_its_deadline_is_killed_once() -> None:
     assert decide(state, Tick(), 11.5) == ()
 
 
-def test_a_cancelled_job_takes_its_waiting_runs_with_it_and_leaves_the_shared_ones() -> None:
+def test_a_job_that_is_let_go_takes_its_waiting_runs_with_it_and_leaves_the_shared_ones() -> None:
     state = state_with(slots=1)
     (stack,) = started(decide(state, JobsSubmitted((job("a", STACK, LUNGS), job("b", STACK, BONES))), 0.0))
-    decide(state, JobCancelled("a"), 0.0)
+    decide(state, JobReleased("a"), 0.0)
     assert [s.task.name for s in started(finish(state, stack))] == ["bones"]
 
 

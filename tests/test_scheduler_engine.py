@@ -114,7 +114,7 @@ class FakePool:
         answer: Answer
         match what:
             case "lose":
-                self.engine.lost(run.run, "the process died")
+                self.engine.lost(run.run, "the process died", alone=True)
                 return
             case "refuse":
                 answer = RunRefusedInput(run.run, "gantry-tilt", "tilted")

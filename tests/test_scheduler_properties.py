@@ -48,7 +48,6 @@ def jobs(draw: st.DrawFn, name: str) -> Job:
             gives=(stage,),
             per_job=stage == "encode",
             parts=parts if stage == "decode" else 1,
-            seconds=1.0,
         )
         for stage in STAGES
         if stage in needed

@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from models.engines.onnxruntime import OnnxSession
+from models.operators.components import Components
 from models.operators.intensity import Clip, Normalise
 from models.operators.network import Network
 from models.phantom import PhantomSpec
@@ -20,9 +21,9 @@ from models.pipeline_file import ZOO, pipeline_path, read_pipeline
 from models.training import grid
 from models.training.data import HELD_OUT_SEEDS, TRAINING_SEEDS, series_folder, training_spec
 from models.training.evaluate import CHEST, dice, expected_mask, lungs_of, scanned_phantom, sides
-from models.training.local import read_parameters, stacked_volume
+from models.training.local import CONTEXT, read_parameters, stacked_volume
 from models.training.sites import SITES
-from models.values import SourcePlanes, Volume
+from models.values import LabelMap, SourcePlanes, Volume
 from tests.conftest import absent
 
 GRAPH = ZOO / "ct-lungs-net.onnx"
@@ -209,6 +210,15 @@ def test_it_agrees_with_another_network_on_the_real_chest(chest: Volume, shared_
     pytest.importorskip("nibabel")
     expected = expected_mask(shared_data, chest).labels[::8] > 0
     assert dice(lungs_of(read("ct-lungs-net"), few_slices(chest, 8)).labels > 0, expected) >= 0.93
+
+
+def test_specks_are_dropped_from_each_lung_by_itself() -> None:
+    labels = np.zeros((1, 1, 8), np.uint8)
+    labels[0, 0] = [1, 1, 1, 2, 2, 0, 1, 2]
+    lungs = LabelMap(labels, np.diag([10.0, 10.0, 10.0, 1.0]), ("Left lung", "Right lung"))  # 1 mL a voxel
+    kept = Components(min_volume_ml=2).apply([lungs], CONTEXT)
+    assert isinstance(kept, LabelMap)
+    assert kept.labels[0, 0].tolist() == [1, 1, 1, 2, 2, 0, 0, 0]
 
 
 def test_onnx_bytes_depend_on_the_weights_alone(defaults: Arrays) -> None:

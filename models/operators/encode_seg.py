@@ -76,7 +76,8 @@ class EncodeSeg(Operator):
         if label_map.source is None:
             raise KernelError("the label map does not lie on the source images' planes")
         missing = self._check(label_map)
-        uids = result_uids(job, (i.sop_instance_uid for i in series.images), self.output, self.encoding)
+        sources = (f"{image.sop_instance_uid} {image.digest}" for image in series.images)
+        uids = result_uids(job, sources, self.output, self.encoding)
         with quiet():
             source = read_source(series, label_map.source)
             result = self._object(label_map, self._segment_descriptions(measurements, job), job, source, uids)

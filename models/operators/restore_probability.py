@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from models.geometry import source_affine
 from models.operators.argmax import likeliest
 from models.operators.base import KernelContext, Operator
 from models.operators.edges import expect, value_of
@@ -44,7 +45,7 @@ class RestoreProbability(Operator):
             labels[number] = _labels_on(given.values, inverse @ plane, (rows, columns), self.threshold)
         return LabelMap(
             labels=labels,
-            affine=stacked.affine,
+            affine=stacked.affine if stacked.source is None else source_affine(stacked.source),
             segments=given.segments,
             source=stacked.source,
             notes=given.notes,

@@ -50,10 +50,10 @@ def _plan(store: "Store", named: str) -> "Plan":
     from object_store.digest import Digest
     from planner.compile import compiled_plan, make_plan
     from planner.errors import UnknownPipeline
-    from planner.plan import read_plan
+    from planner.plan import stored_plan
 
     if named.startswith("sha256:"):
-        return read_plan(store.objects.get(Digest.parse(named)))
+        return stored_plan(store, Digest.parse(named))
     try:
         return compiled_plan(store, named)[1]
     except UnknownPipeline:

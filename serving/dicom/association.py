@@ -30,10 +30,18 @@ MAX_PDU_BYTES = 1 << 17
 """What we say we take (PS3.8 D.1); dcmtk sends no larger ones. Above it nothing was gained (NOTES.md)."""
 PDU_LIMIT_BYTES = 1 << 20
 """A peer that announces more is cut off. An A-ASSOCIATE-RQ may be longer than a P-DATA-TF, but not so."""
+COMMAND_LIMIT_BYTES = 1 << 16
+"""A longer command set is cut off: the two UIDs of a C-STORE make it some 200 bytes (PS3.7 9.3.1)."""
+UNANSWERED_LIMIT = 16
+"""Messages of one peer that wait for their answers. Without negotiation 1 is allowed (PS3.7 D.3.3.3)."""
 CLOSING_S = 2.0
 """How long the peer has to close its end after a release, a reject or an abort. A guess."""
 _IDLE_TURN_S = 1.0
 """The longest wait for the socket: how late timers are noticed."""
+
+
+class Misused(Exception):
+    """A peer that breaks the protocol in a way that would cost us memory; its association ends."""
 
 
 class StoreSink(Protocol):
@@ -144,6 +152,9 @@ class SocketDrivenDul(DULServiceProvider):
                     self._read_pdu_data()
                     self._idle_timer.restart()
             self._act()
+        except Misused as misuse:
+            _LOG.warning("association aborted: %s", misuse)
+            self._break_off()
         except (
             Exception
         ) as error:  # pynetdicom on bytes from anywhere: whatever it was, this association ends
@@ -194,15 +205,17 @@ class StoringDimse(DIMSEServiceProvider):
         return self._incoming is not None or bool(self._command) or self.message is not None
 
     def receive_primitive(self, primitive: P_DATA) -> None:
-        """Take the fragments of one P-DATA-TF (PS3.8 Annex E)."""
+        """Take the fragments of one P-DATA-TF (PS3.8 Annex E). Raises: Misused."""
         for context_id, fragment in primitive.presentation_data_value_list:
             is_command, is_last = fragment[0] & 1, fragment[0] & 2
             if is_command:
                 self._command += memoryview(fragment)[1:]
+                if len(self._command) > COMMAND_LIMIT_BYTES:
+                    raise Misused(f"a command set of more than {COMMAND_LIMIT_BYTES} bytes")
                 if is_last:
                     self._begin(context_id)
             elif self._incoming is None:
-                self._pass_on(context_id, fragment)
+                raise Misused("a data set that belongs to no C-STORE request")
             else:
                 self._incoming.sink.write(memoryview(fragment)[1:])
                 if is_last:
@@ -217,9 +230,11 @@ class StoringDimse(DIMSEServiceProvider):
 
     def _begin(self, context_id: int) -> None:
         encoded, self._command = bytes(self._command), bytearray()
+        if self.msg_queue.qsize() >= UNANSWERED_LIMIT:
+            raise Misused(f"more than {UNANSWERED_LIMIT} requests before their answers")
         command = store_command(encoded)
         if command is None:
-            self._pass_on(context_id, b"\x03" + encoded)
+            self._pass_on(context_id, encoded)
             return
         self.discard()
         request = StoreRequest(
@@ -232,10 +247,10 @@ class StoringDimse(DIMSEServiceProvider):
         else:
             self.msg_queue.put((context_id, cast(Any, request)))
 
-    def _pass_on(self, context_id: int, fragment: bytes) -> None:
-        """All other messages are pynetdicom's own business."""
+    def _pass_on(self, context_id: int, command: bytes) -> None:
+        """All other messages are pynetdicom's own business. None that we serve has a data set."""
         primitive = P_DATA()
-        primitive.presentation_data_value_list = [[context_id, fragment]]  # type: ignore[list-item]
+        primitive.presentation_data_value_list = [[context_id, b"\x03" + command]]  # type: ignore[list-item]
         super().receive_primitive(primitive)
 
 
@@ -285,12 +300,16 @@ class StoringAssociation(Association):
     def _run_reactor(self) -> None:
         while not self._kill:
             self.dul.turn(self.dul._idle_timer.remaining)
-            context_id, message = self.dimse.get_msg(block=False)
-            if isinstance(cast(object, message), StoreRequest):
-                self._store(cast(StoreRequest, message))
-            elif message is not None:
-                self._serve_request(message, cast(int, context_id))
+            while not self.dimse.msg_queue.empty() and self.dul.is_alive():
+                self._answer()
             self._check_end()
+
+    def _answer(self) -> None:
+        context_id, message = self.dimse.get_msg(block=False)
+        if isinstance(cast(object, message), StoreRequest):
+            self._store(cast(StoreRequest, message))
+        elif message is not None:
+            self._serve_request(message, cast(int, context_id))
 
     def _check_end(self) -> None:
         if self.is_established and self.acse.is_release_requested():

@@ -5,6 +5,7 @@ images show no gap; with a gap, or while a sender stays connected, only after a 
 Even spacing is evidence, not proof: a series cut at one end looks whole (DESIGN.md, early work).
 """
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -15,6 +16,9 @@ from serving.config import Completeness
 NEAR_MULTIPLE = 0.15
 """A distance so near to 2, 3 ... times the usual one means missing slices; other uneven spacing was made so.
 A guess between jitter of positions (a few per cent) and real changes of spacing (4 to 7 mm: 1.75)."""
+
+FARTHEST_MM = 1e6
+"""From the origin of the patient's coordinates: 1 km. A guess; nothing is ever imaged at a tenth of it."""
 
 Plane: TypeAlias = tuple[tuple[float, ...], float]
 """Image Orientation (Patient), and the place along the slice normal in mm."""
@@ -77,11 +81,16 @@ def _misses_a_slice(places_mm: Iterable[float]) -> bool:
 
 
 def plane_of(attributes: Mapping[str, str]) -> Plane | None:
-    """Where an image lies; None if its header does not say (PS3.3 C.7.6.2). Rounded: headers jitter."""
+    """Where an image lies; None if its header does not say (PS3.3 C.7.6.2). Rounded: headers jitter.
+
+    Nor if it says what can be no place: not a number, or too far away.
+    """
     try:
         x, y, z = (float(part) for part in attributes["ImagePositionPatient"].split("\\"))
         a, b, c, d, e, f = (float(part) for part in attributes["ImageOrientationPatient"].split("\\"))
     except (KeyError, ValueError):
         return None
     place_mm = x * (b * f - c * e) + y * (c * d - a * f) + z * (a * e - b * d)
+    if not (all(map(math.isfinite, (a, b, c, d, e, f))) and abs(place_mm) < FARTHEST_MM):
+        return None
     return tuple(round(part, 2) for part in (a, b, c, d, e, f)), round(place_mm, 3)

@@ -69,7 +69,11 @@ class Receiver:
     def __init__(self, settings: ReceiverSettings, handover: HandoverClient) -> None:
         self._settings = settings
         self._handover = handover
-        self._spool = Spool(settings.spool, min_free_bytes=settings.min_free_bytes)
+        self._spool = Spool(
+            settings.spool,
+            min_free_bytes=settings.min_free_bytes,
+            max_object_bytes=settings.max_object_bytes,
+        )
         self._stopping = threading.Event()
         self._wake_fd, self._wakes = os.pipe()
         self._open: dict[StoringAssociation, SpoolFolder] = {}

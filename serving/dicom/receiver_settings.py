@@ -14,4 +14,5 @@ class ReceiverSettings:
     tenants: tuple[Tenant, ...]
     spool: Path
     min_free_bytes: int
+    max_object_bytes: int
     log_level: str = "INFO"

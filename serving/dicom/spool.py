@@ -13,12 +13,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from serving.errors import NoCapacity
+from object_store.durable import make_directories, sync_directory
+from serving.errors import NoCapacity, RequestError, TooLarge
 
 FILES_PER_FOLDER = 4096
 """An association may last for months; a folder should not. A guess."""
 _BUFFER_BYTES = 1 << 18
 """Gathered before a write: fewer calls, each of which lets go of the interpreter lock."""
+_LOOK_BYTES = 1 << 24
+"""How much of one object is written between two looks at the free disk: 64 associations together write less
+than the 1 GiB that is kept free by default."""
 _UNFINISHED = ".part"
 
 
@@ -40,12 +44,13 @@ class Incoming:
         self._temporary = path.with_suffix(_UNFINISHED)
         self._hash = hashlib.sha256()
         self._buffer = bytearray()
+        self._unlooked = 0
         self.size = 0
         with _disk_errors():
             self._file = os.open(self._temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
 
     def write(self, data: bytes | memoryview) -> None:
-        """Append. Raises: NoCapacity if the disk is full."""
+        """Append. Raises: NoCapacity if too little disk is left; TooLarge."""
         self._buffer += data
         self.size += len(data)
         if len(self._buffer) >= _BUFFER_BYTES:
@@ -62,7 +67,7 @@ class Incoming:
         Args:
             sync_folder: if False, the name is durable only after `SpoolFolder.sync`.
 
-        Raises: NoCapacity; nothing is left then.
+        Raises: NoCapacity, TooLarge; nothing is left then.
         """
         try:
             self._flush()
@@ -71,7 +76,7 @@ class Incoming:
                 os.rename(self._temporary, self._path)
                 if sync_folder:
                     self._folder.sync()
-        except NoCapacity:
+        except RequestError:
             self.discard()
             raise
         self._close()
@@ -86,6 +91,11 @@ class Incoming:
     def _flush(self) -> None:
         if not self._buffer:
             return
+        self._unlooked += len(self._buffer)
+        if self._unlooked > _LOOK_BYTES:
+            self._unlooked = 0
+            self._folder.spool.check_free()
+        self._folder.spool.check_size(self.size)
         self._hash.update(self._buffer)
         with memoryview(self._buffer) as rest, _disk_errors():
             written = 0
@@ -94,15 +104,15 @@ class Incoming:
         self._buffer.clear()
 
     def _close(self) -> None:
-        os.close(self._file)
-        self._file = -1
+        file, self._file = self._file, -1
+        os.close(file)
 
 
 class SpoolFolder:
     """The files of one association; used by one thread at a time."""
 
     def __init__(self, spool: "Spool", tenant: str, association: str) -> None:
-        self._spool = spool
+        self.spool = spool
         self.tenant = tenant
         self.association = association
         self._parent = spool.root / tenant
@@ -112,7 +122,7 @@ class SpoolFolder:
 
     def begin(self) -> Incoming:
         """A new file. Raises: NoCapacity if less is free than the configuration wants kept."""
-        self._spool.check_free()
+        self.spool.check_free()
         if self._folder is None or self._files % FILES_PER_FOLDER == 0:
             self._folder = self._next_folder()
         self._files += 1
@@ -126,21 +136,22 @@ class SpoolFolder:
 
     def close(self) -> None:
         """No more files; an empty folder goes."""
-        if self._fd >= 0:
-            os.close(self._fd)
-            self._fd = -1
+        self._close()
         if self._folder is not None:
             _remove_if_empty(self._folder)
 
+    def _close(self) -> None:
+        fd, self._fd = self._fd, -1  # first: its number may be another file's as soon as it is closed
+        if fd >= 0:
+            os.close(fd)
+
     def _next_folder(self) -> Path:
-        if self._fd >= 0:
-            os.close(self._fd)
+        self.sync()  # files of the folder that is left may be waiting for it
+        self._close()
         folder = self._parent / f"{self.association}-{self._files // FILES_PER_FOLDER}"
         with _disk_errors():
-            if not self._parent.is_dir():
-                self._parent.mkdir(parents=True, exist_ok=True)
-                sync_directory(self._parent.parent)
-            folder.mkdir()
+            self.spool.make_durable(self._parent)
+            folder.mkdir(exist_ok=True)  # an attempt before this one may have got no further
             sync_directory(self._parent)
             self._fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         return folder
@@ -149,10 +160,13 @@ class SpoolFolder:
 class Spool:
     """The spool of one data folder; several processes may write to it."""
 
-    def __init__(self, root: Path, *, min_free_bytes: int) -> None:
+    def __init__(self, root: Path, *, min_free_bytes: int, max_object_bytes: int | None = None) -> None:
         self.root = root
         self._min_free_bytes = min_free_bytes
-        root.mkdir(parents=True, exist_ok=True)
+        self._max_object_bytes = max_object_bytes
+        self._known_durable: set[Path] = set()
+        make_directories(root.parent)
+        self.make_durable(root)
 
     def folder(self, tenant: str, association: str) -> SpoolFolder:
         """Where the files of one association (or request) go; made on its first file."""
@@ -164,33 +178,43 @@ class Spool:
         if disk.f_bavail * disk.f_frsize < self._min_free_bytes:
             raise NoCapacity(f"Less than {self._min_free_bytes} bytes of disk are free.")
 
-    def sweep(self, is_known: Callable[[Path], bool]) -> int:
-        """Remove what a crash left: files that nobody acknowledged. Before any receiver starts.
+    def check_size(self, size: int) -> None:
+        """Raises: TooLarge if the configuration allows no object of so many bytes."""
+        if self._max_object_bytes is not None and size > self._max_object_bytes:
+            raise TooLarge(f"An object may have {self._max_object_bytes} bytes at most.")
 
-        Returns: how many files were removed.
+    def make_durable(self, folder: Path) -> None:
+        """Make it and its name, once: also if it exists, for whoever made it may not have synced it yet."""
+        if folder not in self._known_durable:
+            folder.mkdir(exist_ok=True)
+            sync_directory(folder.parent)
+            self._known_durable.add(folder)
+
+    def sweep(self, is_known: Callable[[Path], bool]) -> int:
+        """Clear away what a crash left. Before anybody writes.
+
+        Unfinished files go. Finished ones that no journal knows were never acknowledged; they are moved to
+        a folder `-unclaimed` beside this one, not removed: a journal may have been lost or restored.
+
+        Returns: how many files were moved there.
         """
-        removed = 0
+        unclaimed = self.root.parent / f"{self.root.name}-unclaimed"
+        moved = 0
         for folder in list(self.root.glob("*/*")):
             for file in list(folder.iterdir()):
-                if file.suffix == _UNFINISHED or not is_known(file):
+                if file.suffix == _UNFINISHED:
                     file.unlink()
-                    removed += 1
+                elif not is_known(file):
+                    unclaimed.mkdir(exist_ok=True)
+                    file.rename(unclaimed / f"{folder.parent.name}-{folder.name}-{file.name}")
+                    moved += 1
             _remove_if_empty(folder)
-        return removed
+        return moved
 
 
 def new_association() -> str:
     """A name for an association or a request: random, and all that logs and folders say of it."""
     return uuid.uuid4().hex
-
-
-def sync_directory(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
 
 
 def _remove_if_empty(folder: Path) -> None:

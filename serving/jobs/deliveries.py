@@ -9,7 +9,7 @@ class DeliveryState(StrEnum):
     PENDING = "PENDING"
     DELIVERED = "DELIVERED"
     DEAD = "DEAD"
-    """Given up after the last attempt; an operator may ask for it again."""
+    """Given up after the last attempt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,9 +35,15 @@ def add(
 
 
 def due(connection: sqlite3.Connection, now: float, limit: int = 100) -> list[DeliveryRecord]:
-    """Pending deliveries whose next attempt is due, the longest waiting first."""
+    """Pending deliveries that are due, the longest waiting first, one for each destination.
+
+    So a destination that does not answer keeps nobody else waiting.
+    """
     rows = connection.execute(
-        "SELECT * FROM deliveries WHERE state = 'PENDING' AND next_at <= ? ORDER BY next_at LIMIT ?",
+        """SELECT tenant, job, sop_instance_uid, destination, state, attempts, message,
+                  MIN(next_at) AS next_at
+           FROM deliveries WHERE state = 'PENDING' AND next_at <= ?
+           GROUP BY tenant, destination ORDER BY next_at LIMIT ?""",
         (now, limit),
     )
     return [_record(row) for row in rows]

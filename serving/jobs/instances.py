@@ -15,6 +15,12 @@ class Arrival(Enum):
     """The same bytes were here already; the new file is not needed."""
     REPLACED = "replaced"
     """Other bytes under a known SOP Instance UID: the newest counts from now on."""
+    CLASHES = "clashes"
+    """Other bytes under the SOP Instance UID of one of our results: not taken."""
+
+
+class ResultDiffers(Exception):
+    """A result was made again with other bytes: a kernel is not deterministic. The first one stays."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +64,7 @@ def add_received(
     """Keep what was received and touch its series; a new image re-opens a complete one."""
     arrivals = [_add(connection, _row(instance, "received"), now) for instance in instances]
     for instance, arrival in zip(instances, arrivals, strict=True):
-        if arrival is Arrival.SAME:
+        if arrival in (Arrival.SAME, Arrival.CLASHES):
             continue
         connection.execute(
             """INSERT INTO series VALUES (?, ?, ?, 'RECEIVING', '', ?, ?)
@@ -69,8 +75,12 @@ def add_received(
 
 
 def add_result(connection: sqlite3.Connection, instance: ReceivedInstance, now: float) -> None:
-    """Keep a result object. Adding it again changes nothing."""
-    _add(connection, _row(instance, "result"), now)
+    """Keep a result object. Adding it again changes nothing.
+
+    Raises: ResultDiffers if its SOP Instance UID is taken by other bytes.
+    """
+    if _add(connection, _row(instance, "result"), now) is Arrival.CLASHES:
+        raise ResultDiffers(instance.sop_instance_uid)
 
 
 def find(
@@ -143,11 +153,13 @@ def _row(instance: ReceivedInstance, kind: str) -> InstanceRow:
 
 def _add(connection: sqlite3.Connection, row: InstanceRow, now: float) -> Arrival:
     known = connection.execute(
-        "SELECT path, digest FROM instances WHERE tenant = ? AND sop_instance_uid = ?",
+        "SELECT path, digest, kind FROM instances WHERE tenant = ? AND sop_instance_uid = ?",
         (row.tenant, row.sop_instance_uid),
     ).fetchone()
     if known is not None and known["digest"] == row.digest:
         return Arrival.SAME
+    if known is not None and "result" in (known["kind"], row.kind):
+        return Arrival.CLASHES
     if known is not None:
         connection.execute(
             "INSERT INTO replaced_instances VALUES (?, ?, ?, ?, ?)",

@@ -1,4 +1,9 @@
--- The journal's tables. The tenant is a column of every one.
+-- The journal's tables. The tenant is a column of every one that holds somebody's data.
+CREATE TABLE settings (
+    name TEXT PRIMARY KEY,
+    value TEXT NOT NULL                -- data: the folder that paths lie in
+) STRICT;
+
 CREATE TABLE instances (
     tenant TEXT NOT NULL,
     sop_instance_uid TEXT NOT NULL,

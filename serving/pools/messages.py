@@ -61,9 +61,16 @@ class RunRaised:
 
 
 @dataclass(frozen=True, slots=True)
+class RunOutOfMemory:
+    """There was no room for it, in the process or in shared memory; there may be later."""
+
+    run: RunId
+
+
+@dataclass(frozen=True, slots=True)
 class WarmedUp:
     seconds: float
 
 
 Request = RunStage | WarmUp | Stop
-Answer = RunDone | RunRefusedInput | RunRaised | WarmedUp
+Answer = RunDone | RunRefusedInput | RunRaised | RunOutOfMemory | WarmedUp

@@ -21,14 +21,13 @@ RESTART_DELAY_S = 0.2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolSpec:
-    """`processes` workers of `threads` threads each; `niceness` is added to the server's."""
+    """`processes` workers of `threads` threads each."""
 
     name: str
     processes: int
     threads: int
     store: Path
     memory: Path
-    niceness: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -42,7 +41,7 @@ class _Worker:
 class Pool:
     """Runs stages in worker processes. Lives on one event loop; callbacks come on that loop.
 
-    on_answer(message) for every answer; on_lost(run, message) for each run a dead worker had;
+    on_answer(message) for every answer; on_lost(run, message, alone) for each run a dead worker had;
     on_slots(n) whenever the number of runs it can work at once has changed.
     """
 
@@ -51,7 +50,7 @@ class Pool:
         spec: PoolSpec,
         context: ForkServerContext,
         on_answer: Callable[[Answer], None],
-        on_lost: Callable[[RunId, str], None],
+        on_lost: Callable[[RunId, str, bool], None],
         on_slots: Callable[[int], None],
     ) -> None:
         self.spec = spec
@@ -113,7 +112,7 @@ class Pool:
         spec = self.spec
         process = self._context.Process(
             target=worker_main,
-            args=(theirs, spec.threads, spec.store, spec.memory, spec.niceness),
+            args=(theirs, spec.threads, spec.store, spec.memory),
             name=f"lightbox-{spec.name}",
             daemon=True,
         )
@@ -156,7 +155,9 @@ class Pool:
         self.restarts += 1
         self._on_slots(len(self._workers) * self.spec.threads)
         for run in sorted(worker.runs):
-            self._on_lost(run, f"the worker process died (exit code {code})")
+            for left in self.spec.memory.glob(f"{run}-*-{worker.process.pid}"):
+                left.unlink()  # written, but never answered
+            self._on_lost(run, f"the worker process died (exit code {code})", len(worker.runs) == 1)
         self._replacing.add(task := self._loop.create_task(self._replace()))
         task.add_done_callback(self._replacing.discard)
 

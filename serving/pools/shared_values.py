@@ -5,6 +5,7 @@ memory-backed folder, so that passing a volume to another process costs a name, 
 rather than multiprocessing.shared_memory because a folder can be swept after a crash.
 """
 
+import errno
 import mmap
 import os
 import pickle
@@ -39,7 +40,7 @@ def memory_folder(prefix: str) -> Path:
 
 
 def sweep_dead(prefix: str) -> None:
-    """Remove folders of servers that are gone: their names end in the pid that made them."""
+    """Remove folders of servers that are gone: the file `pid` in them says whose they are."""
     for base in {Path("/dev/shm"), Path(tempfile.gettempdir())}:  # noqa: S108
         for folder in base.glob(f"{prefix}*"):
             owner = folder / "pid"
@@ -53,7 +54,7 @@ def sweep_dead(prefix: str) -> None:
 
 
 def write_value(value: Value, path: Path) -> SharedValue:
-    """Write `value` to a new file at `path`. Raises OSError when memory is full (nothing stays behind)."""
+    """Write `value` to a new file at `path`. Raises MemoryError when it is full (nothing stays behind)."""
     buffers: list[pickle.PickleBuffer] = []
     head = pickle.dumps(value, protocol=5, buffer_callback=buffers.append)
     pieces = [memoryview(head), *(buffer.raw() for buffer in buffers)]
@@ -65,8 +66,10 @@ def write_value(value: Value, path: Path) -> SharedValue:
     try:
         for (start, _), piece in zip(parts, pieces, strict=True):
             _write_at(descriptor, piece, start)
-    except OSError:
+    except OSError as error:
         os.unlink(path)
+        if error.errno == errno.ENOSPC:
+            raise MemoryError("shared memory is full") from error
         raise
     finally:
         os.close(descriptor)

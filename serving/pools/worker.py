@@ -24,6 +24,7 @@ from serving.pools.messages import (
     Answer,
     Request,
     RunDone,
+    RunOutOfMemory,
     RunRaised,
     RunRefusedInput,
     RunStage,
@@ -34,12 +35,10 @@ from serving.pools.messages import (
 from serving.pools.shared_values import read_value, write_value
 
 
-def worker_main(connection: Connection, threads: int, store: Path, memory: Path, niceness: int) -> None:
+def worker_main(connection: Connection, threads: int, store: Path, memory: Path) -> None:
     """Serve runs until Stop arrives or the other end closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server's main process decides when to stop
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    if niceness:
-        os.nice(niceness)
     resources = StoreResources(store, threads=1)
     answering = threading.Lock()
 
@@ -71,6 +70,8 @@ def _answered(
         answer(_compute(run, resources, memory))
     except InputRefused as refused:
         answer(RunRefusedInput(run.run, refused.reason, str(refused)))
+    except MemoryError:
+        answer(RunOutOfMemory(run.run))
     except Exception as error:
         # The text of a foreign exception may quote the data: only its type and our places are told.
         frames = traceback.extract_tb(error.__traceback__)
@@ -88,10 +89,15 @@ def _compute(run: RunStage, resources: StoreResources, memory: Path) -> RunDone:
         inputs[SOURCE] = (run.series,)
     context = KernelContext(resources=resources, job=run.job, series=run.whole_series)
     values = run_stage(run.nodes, inputs, run.gives, context)
-    shared = tuple(
-        (node, write_value(values[node], memory / f"{run.run}-{index}-{os.getpid()}"))
-        for index, node in enumerate(run.gives)
-    )
+    paths = [memory / f"{run.run}-{index}-{os.getpid()}" for index in range(len(run.gives))]
+    try:
+        shared = tuple(
+            (node, write_value(values[node], path)) for node, path in zip(run.gives, paths, strict=True)
+        )
+    except BaseException:
+        for path in paths:
+            path.unlink(missing_ok=True)
+        raise
     return RunDone(run.run, shared, time.perf_counter() - started, time.thread_time() - started_cpu)
 
 

@@ -12,7 +12,6 @@ from serving.scheduler import admission, values
 from serving.scheduler.events import (
     Action,
     Event,
-    JobCancelled,
     JobFailed,
     JobFinished,
     JobRefused,
@@ -30,6 +29,9 @@ from serving.scheduler.events import (
 )
 from serving.scheduler.state import Rank, Run, RunState, State
 
+INNOCENT_LOSSES = 8
+"""How often a run may go down with a process that others ran in before it is given up. A guess."""
+
 
 def decide(state: State, event: Event, now_s: float) -> tuple[Action, ...]:
     """Change `state` by `event` and say what is to be done. `now_s` is monotonic and never read elsewhere."""
@@ -38,7 +40,7 @@ def decide(state: State, event: Event, now_s: float) -> tuple[Action, ...]:
         case JobsSubmitted(jobs):
             for job in jobs:
                 admission.enqueue(state, job)
-        case JobCancelled(job_id) | JobReleased(job_id):
+        case JobReleased(job_id):
             if job_id in state.jobs:
                 leave(state, job_id)
         case RunFinished(run_id, sizes):
@@ -49,8 +51,8 @@ def decide(state: State, event: Event, now_s: float) -> tuple[Action, ...]:
         case RunFailed(run_id, message):
             ended = end_with_jobs(state, run_id)
             actions.extend(JobFailed(job_id, message) for job_id in ended)
-        case RunLost(run_id, message):
-            run_lost(state, run_id, message, actions)
+        case RunLost(run_id, message, alone):
+            run_lost(state, run_id, message, alone, actions)
         case PoolResized(pool, slots):
             state.pool(pool).slots = slots
         case Tick():
@@ -84,15 +86,17 @@ def run_finished(state: State, run_id: RunId, sizes: dict[str, int], actions: li
     values.settle(state, run.gives())  # what nobody reads (a cancelled job's) stays only while there is room
 
 
-def run_lost(state: State, run_id: RunId, message: str, actions: list[Action]) -> None:
+def run_lost(state: State, run_id: RunId, message: str, alone: bool, actions: list[Action]) -> None:
+    """Try it again, unless it was to blame too often. What others' runs did to it costs it nothing."""
     run = state.runs.get(run_id)
     if run is None:
         return
-    run.lost += 1
+    run.losses += 1
+    run.strikes += alone or run.killed
     if not run.jobs:
         remove(state, run)
-    elif run.lost > state.limits.retries:
-        tried = f"{message}; tried {run.lost} times"
+    elif run.strikes > state.limits.retries or run.losses > INNOCENT_LOSSES + state.limits.retries:
+        tried = f"{message}; tried {run.losses} times"
         actions.extend(JobFailed(job_id, tried) for job_id in end_with_jobs(state, run_id))
     else:
         state.pool(run.task.pool).running.discard(run.id)

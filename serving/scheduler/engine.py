@@ -10,14 +10,21 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from serving.observe.metrics import Metrics
-from serving.pools.messages import Answer, RunDone, RunRaised, RunRefusedInput, RunStage, WarmedUp
+from serving.pools.messages import (
+    Answer,
+    RunDone,
+    RunOutOfMemory,
+    RunRaised,
+    RunRefusedInput,
+    RunStage,
+    WarmedUp,
+)
 from serving.pools.shared_values import SharedValue
 from serving.scheduler.decide import decide
 from serving.scheduler.events import (
     Action,
     DropValues,
     Event,
-    JobCancelled,
     JobFailed,
     JobFinished,
     JobRefused,
@@ -122,11 +129,6 @@ class Engine:
         self._traces.update((order.job.id, JobTrace(order)) for order in new)
         self.handle(JobsSubmitted(tuple(order.job for order in new)))
 
-    def cancel(self, job: str) -> None:
-        """Take a job out; nobody is told how it ended."""
-        self.handle(JobCancelled(job))
-        self._traces.pop(job, None)
-
     @property
     def jobs(self) -> tuple[str, ...]:
         return tuple(self._traces)
@@ -164,12 +166,15 @@ class Engine:
                 log.error("run %s: %s (%s)", run, message, trace)
                 self._started.pop(run, None)
                 self.handle(RunFailed(run, message))
+            case RunOutOfMemory(run):
+                self.lost(run, "there was no memory left for it", alone=False)
             case WarmedUp():
                 pass
 
-    def lost(self, run: RunId, message: str) -> None:
+    def lost(self, run: RunId, message: str, alone: bool) -> None:
+        """The process of a run is gone."""
         self._metrics.runs_lost.inc()
-        self.handle(RunLost(run, message))
+        self.handle(RunLost(run, message, alone))
 
     def handle(self, event: Event) -> None:
         """One event through the core, and its actions done. Never awaits."""

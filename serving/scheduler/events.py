@@ -50,8 +50,6 @@ class StageTask:
     gives: tuple[str, ...]
     per_job: bool
     parts: int
-    seconds: float
-    """Predicted time of all its parts together."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,11 +70,6 @@ class Job:
 @dataclass(frozen=True, slots=True)
 class JobsSubmitted:
     jobs: tuple[Job, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class JobCancelled:
-    job: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,10 +105,14 @@ class RunFailed:
 
 @dataclass(frozen=True, slots=True)
 class RunLost:
-    """The process that ran it is gone (crash, kill, deadline)."""
+    """The process that ran it is gone (crash, kill, deadline), or had no room for it.
+
+    alone: nothing else ran there, so it may be to blame.
+    """
 
     run: RunId
     message: str
+    alone: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,15 +129,7 @@ class Tick:
 
 
 Event: TypeAlias = (
-    JobsSubmitted
-    | JobCancelled
-    | JobReleased
-    | RunFinished
-    | RunRefused
-    | RunFailed
-    | RunLost
-    | PoolResized
-    | Tick
+    JobsSubmitted | JobReleased | RunFinished | RunRefused | RunFailed | RunLost | PoolResized | Tick
 )
 
 

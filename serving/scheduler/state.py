@@ -31,7 +31,10 @@ class Run:
     jobs: set[str]
     rank: Rank
     state: RunState = RunState.WAITING
-    lost: int = 0
+    losses: int = 0
+    """How often its process was gone before it ended."""
+    strikes: int = 0
+    """How often of these it ran there alone, or was killed for its own deadline."""
     started_s: float = 0.0
     killed: bool = False
 

@@ -58,7 +58,7 @@ def make_order(
     stages = binding.stages_of(plan_digest)
     if not stages:
         raise KeyError(plan_digest)
-    tasks = tuple(_task(stage, len(series.images), voxels) for stage in stages)
+    tasks = tuple(_task(stage, len(series.images)) for stage in stages)
     return JobOrder(
         job=Job(
             id=job_id,
@@ -84,7 +84,7 @@ def _outputs(plan: Plan) -> tuple[str, ...]:
     return tuple(dict.fromkeys(nodes))
 
 
-def _task(stage: Stage, images: int, voxels: int) -> StageTask:
+def _task(stage: Stage, images: int) -> StageTask:
     return StageTask(
         stage=stage.id,
         name=stage.name,
@@ -93,11 +93,10 @@ def _task(stage: Stage, images: int, voxels: int) -> StageTask:
         gives=stage.gives,
         per_job=stage.per_job,
         parts=-(-images // IMAGES_PER_PART) if stage.granularity == "image" else 1,
-        seconds=stage.cost.seconds(voxels),
     )
 
 
 def _peak_bytes(stages: Sequence[Stage], voxels: int) -> int:
-    """Everything the stages leave behind, and the greediest of them on top: an upper bound on one job."""
+    """What a job is planned to need: all that its stages leave behind, and the greediest of them on top."""
     kept = sum(stage.cost.output_bytes_per_voxel * voxels for stage in stages)
     return int(kept) + max(stage.cost.peak_bytes(voxels) for stage in stages)
