@@ -28,6 +28,10 @@ class ServerSaid(Exception):
         super().__init__(f"{method} {path}: {status} {text[:300]}")
 
 
+class NotAllStored(Exception):
+    """A STOW-RS response does not list every image as stored."""
+
+
 class TookTooLong(Exception):
     """What was waited for did not come in time."""
 
@@ -100,6 +104,12 @@ class LightboxClient:
         return json.loads(
             self._request("POST", "/dicom-web/studies", headers, multipart_body(files, boundary))
         )
+
+    def store(self, files: Sequence[bytes]) -> None:
+        """STOW-RS: store DICOM files in one request. Raises: NotAllStored unless all are listed as stored."""
+        stored = len(self.stow(files).get("00081199", {}).get("Value", []))
+        if stored < len(files):
+            raise NotAllStored(f"{len(files) - stored} of {len(files)} images were not stored")
 
     def metrics(self) -> dict[str, dict[tuple[tuple[str, str], ...], float]]:
         """Samples of /metrics: name -> ((label, value), ...) -> number."""

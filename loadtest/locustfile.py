@@ -131,9 +131,7 @@ class StowModality(Sender):
 
     def send(self, study: Study) -> None:
         """One request."""
-        answer = self.client.stow([instance.data for instance in study.instances])
-        if failed := answer.get("00081198", {}).get("Value"):
-            raise RuntimeError(f"{len(failed)} of {len(study.instances)} images refused")
+        self.client.store([instance.data for instance in study.instances])
 
 
 class Reader(LightboxUser):

@@ -18,8 +18,10 @@ from loadtest.client import LightboxClient
 
 READY_DEADLINE_S = 60.0
 STOP_DEADLINE_S = 20.0
-BUNDLED = ("ct-lungs", "ct-bones", "ct-body")
-"""The three classical pipelines: they need no weights."""
+CLASSICAL = ("ct-lungs", "ct-bones", "ct-body")
+"""The bundled pipelines that need no weights."""
+BUNDLED = (*CLASSICAL, "ct-lungs-net")
+"""All bundled pipelines but the site variants of the network."""
 
 
 class ServerFailed(Exception):

@@ -6,6 +6,7 @@ Kept apart from the pipeline language because serving checks contracts without r
 from dataclasses import dataclass
 
 from models.errors import InputRefused
+from models.messages import code_in_message
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,7 +59,7 @@ class Contract:
         """Every clause that `facts` break, the modality first."""
         if facts.modality != self.modality:
             reason = "not-ct" if self.modality == "CT" else "outside-contract"
-            modality = facts.modality or "empty"
+            modality = code_in_message(facts.modality)
             return (Violation(reason, f"Modality (0008,0060) is {modality}; must be {self.modality}"),)
         rows_mm, columns_mm = facts.pixel_spacing_mm or (None, None)
         judged: tuple[tuple[str, float | None, float | None, float | None], ...] = (

@@ -19,10 +19,11 @@ class StoreResources:
     """Implements models.operators.base.Resources; threads may share one.
 
     A session is built by whoever asks first and lives as long as this object. threads: of one network run.
+    What is loaded is verified: a network with a damaged bit would compute, and nobody would know.
     """
 
     def __init__(self, store: Path, *, threads: int = 1) -> None:
-        self._objects = LocalStore(store)
+        self._objects = LocalStore(store, verify_on_read=True)
         self._threads = threads
         self._turn = threading.Lock()
         self._building: dict[str, threading.Lock] = {}

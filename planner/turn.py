@@ -1,7 +1,7 @@
-"""Who compiles, promotes or rolls back takes turns: each reads all live plans and then names a binding of them."""
+"""Who compiles, promotes or rolls back takes turns: each reads all live plans, then names a binding of them."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from object_store.durable import locked, make_directories
 from object_store.errors import disk_errors
@@ -15,11 +15,9 @@ def turn(store: Store) -> Iterator[None]:
     Without it a plan that is named while another process measures for its binding would be lost from that
     binding. The lock ends when its holder dies. Raises: StoreUnavailable, StoreFull.
     """
-    with disk_errors(store.objects.root):
-        make_directories(store.objects.root)
-        held = locked(store.objects.root / "turn.lock", exclusive=True)
-        held.__enter__()
-    try:
+    root = store.objects.root
+    with ExitStack() as held:
+        with disk_errors(root):
+            make_directories(root)
+            held.enter_context(locked(root / "turn.lock", exclusive=True))
         yield
-    finally:
-        held.__exit__(None, None, None)

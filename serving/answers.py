@@ -32,6 +32,7 @@ ANSWERS: Mapping[type[RequestError], Answer] = {
     errors.NotAcceptable: Answer(http=406, dimse=PROCESSING_FAILURE),
     errors.MediaTypeUnsupported: Answer(http=415, dimse=0xC000),
     errors.TooLarge: Answer(http=413, dimse=0xA700),
+    errors.TimedOut: Answer(http=408, dimse=PROCESSING_FAILURE),
     errors.NoCapacity: Answer(http=503, dimse=0xA700),
     errors.BadDataset: Answer(http=409, dimse=0xC000),
     errors.DatasetMismatch: Answer(http=409, dimse=0xA900),

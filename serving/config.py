@@ -2,21 +2,47 @@
 
 Settings come from a TOML file and from environment variables (`LIGHTBOX_` + name, `__` between levels:
 `LIGHTBOX_DIMSE__PORT=11113`); the environment wins. Without either, everything below is the embedded
-default: loopback ports, data under ./lightbox-data, one tenant called `local`.
+default: loopback ports, data under ./lightbox-data, one tenant called `local`. Of the names that begin
+with `LIGHTBOX_` only those below and OTHER_VARIABLES may be set: a misspelt one is an error.
 """
 
 import hashlib
+import json
 import os
 import tomllib
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
-from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+)
+
+from serving.dicom.instance import ATTRIBUTES
 
 AeTitle = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=16)]
 """Value representation AE: 1 to 16 characters (PS3.5 6.2)."""
+
+TENANT_NAME = r"^[a-z0-9][a-z0-9_-]{0,62}$"
+"""What a tenant may be called: it is a part of names in the store, where `/` parts the levels."""
+
+_PREFIX = "LIGHTBOX_"
+OTHER_VARIABLES = frozenset({"LIGHTBOX_CONFIG", "LIGHTBOX_API_KEY"})
+"""Environment variables that are ours and no settings: options of the command line."""
 
 
 class ConfigError(Exception):
@@ -62,7 +88,7 @@ class Spool(Section):
 class Tenant(Section):
     """Whose data it is: by called AE title and peer on DIMSE, by API key on HTTP."""
 
-    name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+    name: Annotated[str, StringConstraints(pattern=TENANT_NAME)]
     ae_titles: tuple[AeTitle, ...] = Field((), description="called AE titles that mean this tenant")
     peers: tuple[str, ...] = Field((), description="addresses or networks allowed to send; empty: any")
     api_keys_sha256: tuple[str, ...] = Field((), description="SHA-256 (hex) of each API key")
@@ -74,6 +100,17 @@ class Route(Section):
     tenant: str = "local"
     pipelines: tuple[str, ...] = Field(("*",), description="shell patterns of promoted names")
     when: Mapping[str, str] = Field(default_factory=lambda: {"Modality": "CT"})
+
+    @field_validator("when")
+    @classmethod
+    def _keywords_are_kept(cls, when: Mapping[str, str]) -> Mapping[str, str]:
+        known = set(ATTRIBUTES.values())
+        for keyword in when:
+            if keyword not in known:
+                meant = get_close_matches(keyword, known, n=1)
+                hint = f"; did you mean '{meant[0]}'?" if meant else f"; known are {', '.join(sorted(known))}"
+                raise ValueError(f"'{keyword}' is no DICOM keyword that a series can be routed by{hint}")
+        return when
 
 
 class Destination(Section):
@@ -93,7 +130,7 @@ class Config(BaseSettings):
     """See the module's docstring. Frozen; services get the parts they need."""
 
     model_config = SettingsConfigDict(
-        env_prefix="LIGHTBOX_", env_nested_delimiter="__", frozen=True, extra="forbid"
+        env_prefix=_PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid"
     )
 
     data_dir: Path = Path("lightbox-data")
@@ -151,14 +188,49 @@ def load_config(path: Path | None) -> Config:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
             raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
-        except tomllib.TOMLDecodeError as error:
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ConfigError(f"{path}: {error}") from error
+    _refuse_unknown_variables()
     try:
         return Config(**values)
+    except SettingsError as error:  # a list or a table that is no JSON
+        raise ConfigError(f"environment: {_malformed_variable()}: this is no JSON") from error
     except ValidationError as error:
         first = error.errors()[0]
         setting = ".".join(str(part) for part in first["loc"]) or "settings"
         raise ConfigError(f"{path or 'environment'}: {setting}: {first['msg']}") from error
+
+
+def _variables() -> dict[str, str]:
+    """Those of the environment that are ours, by name in upper case."""
+    return {name.upper(): value for name, value in os.environ.items() if name.upper().startswith(_PREFIX)}
+
+
+def _setting_of(variable: str) -> str:
+    """The top-level setting that a variable of ours is about."""
+    return variable.removeprefix(_PREFIX).partition("__")[0].lower()
+
+
+def _refuse_unknown_variables() -> None:
+    known = Config.model_fields.keys()
+    for variable in sorted(_variables().keys() - OTHER_VARIABLES):
+        if _setting_of(variable) not in known:
+            meant = get_close_matches(_setting_of(variable), known, n=1)
+            hint = f"; did you mean {_PREFIX}{meant[0].upper()}?" if meant else ""
+            raise ConfigError(f"environment: {variable} is no setting of Lightbox{hint}")
+
+
+def _malformed_variable() -> str:
+    """The variables whose text should be JSON and is not."""
+    found = []
+    for name, value in sorted(_variables().items()):
+        structured = Config.model_fields.keys() - {"data_dir", "store_dir", "log_level"}
+        if "__" not in name and _setting_of(name) in structured:
+            try:
+                json.loads(value)
+            except ValueError:
+                found.append(name)
+    return ", ".join(found) or "a value"
 
 
 def key_fingerprint(api_key: str) -> str:

@@ -8,6 +8,7 @@ RequestError
 ├── NotAcceptable            none of the media types the client takes can be given
 ├── MediaTypeUnsupported     a body (or a part of it) of another kind than DICOM
 ├── TooLarge                 beyond a configured limit; sending it again will not help
+├── TimedOut                 the client stopped sending in the middle
 ├── NoCapacity               no disk, no time, no journal: sending it again later will help
 ├── BadDataset               the data set cannot be understood; `tag` names the element
 ├── DatasetMismatch          the data set contradicts the request that carries it
@@ -18,6 +19,8 @@ RequestError
 Messages are one sentence that names tags, values, limits, and never a patient.
 """
 
+import re
+
 
 class RequestError(Exception):
     """Root of everything a peer or a client is refused for."""
@@ -27,6 +30,11 @@ class RequestError(Exception):
         self.tag = tag
         """The offending element, (group << 16) + element, where there is one."""
         super().__init__(message)
+
+    @property
+    def reason(self) -> str:
+        """Its kind as a word for metrics: no-capacity."""
+        return re.sub(r"(?<=[a-z])(?=[A-Z])", "-", type(self).__name__).lower()
 
 
 class BadRequest(RequestError):
@@ -55,6 +63,10 @@ class MediaTypeUnsupported(RequestError):
 
 class TooLarge(RequestError):
     """Larger than a configured limit."""
+
+
+class TimedOut(RequestError):
+    """The client was silent for too long in the middle of its request."""
 
 
 class NoCapacity(RequestError):

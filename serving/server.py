@@ -70,7 +70,7 @@ async def _run(
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    with contextlib.closing(Database(place.journal)) as database, open_store(place.store) as store:
+    with contextlib.closing(Database(place.journal)) as database, open_store(place.store, verify_on_read=True) as store:
         server = Server(config, place, context, database, store)
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -115,14 +115,16 @@ class Server:
         self._pools = self._make_pools(context)
         self._job_maker = JobMaker(database, self._library, self._engine, config.routes, metrics)
         self._intake = Intake(database, config.completeness, metrics, self._job_maker.series_complete)
-        self._front_door = FrontDoor(config, place, context, self._intake)
+        self._front_door = FrontDoor(config, place, context, self._intake, metrics.not_taken)
         self._spool = Spool(
             place.spool,
             min_free_bytes=config.spool.min_free_bytes,
             max_object_bytes=config.spool.max_object_bytes,
         )
         self._http_socket = listen("http.port", config.http.host, config.http.port)
-        self._web = WebServer(build_app(self._api_services(metrics), self._web_services()), self._http_socket)
+        self._web = WebServer(
+            build_app(self._api_services(metrics), self._web_services(metrics)), self._http_socket
+        )
 
     @property
     def addresses(self) -> Addresses:
@@ -235,7 +237,7 @@ class Server:
         config = self._config
         return identify_client(config.tenants, request.headers, listens_on=config.http.host)
 
-    def _web_services(self) -> DicomWebServices:
+    def _web_services(self, metrics: Metrics) -> DicomWebServices:
         return DicomWebServices(
             tenant_of=self._tenant_of,
             database=self._database,
@@ -243,6 +245,7 @@ class Server:
             association_closed=self._intake.association_closed,
             spool=self._spool,
             max_body_bytes=self._config.http.max_body_bytes,
+            not_taken=metrics.not_taken,
         )
 
     def _api_services(self, metrics: Metrics) -> ApiServices:
@@ -252,7 +255,7 @@ class Server:
             engine=self._engine,
             metrics=metrics,
             tenant_of=self._tenant_of,
-            is_ready=lambda: dict(self._ready),
+            is_ready=lambda: {**self._ready, "dimse": self._ready["dimse"] and self._front_door.is_open},
             status=self._status,
         )
 
@@ -272,6 +275,7 @@ class Server:
                 }
                 for name, pool in state.pools.items()
             },
+            "receiver": {"restarts": self._front_door.restarts},
             "memory": {
                 "reserved_bytes": state.reserved_bytes,
                 "limit_bytes": state.limits.memory_bytes,

@@ -10,6 +10,8 @@ from fastapi import FastAPI
 
 from serving.config import ConfigError
 
+MAX_CONNECTIONS = 512
+"""More are answered 503. A guess: half of the descriptors that a process may have by default."""
 _GRACE_S = 5
 """How long running responses may take after the stop."""
 
@@ -34,13 +36,16 @@ def listen(setting: str, host: str, port: int) -> socket.socket:
 class WebServer(uvicorn.Server):
     """Serves an application until `stop`."""
 
-    def __init__(self, app: FastAPI, listening: socket.socket) -> None:
+    def __init__(
+        self, app: FastAPI, listening: socket.socket, *, max_connections: int = MAX_CONNECTIONS
+    ) -> None:
         super().__init__(
             uvicorn.Config(
                 app,
                 log_config=None,
                 access_log=False,
                 lifespan="off",
+                limit_concurrency=max_connections,
                 timeout_graceful_shutdown=_GRACE_S,
             )
         )

@@ -20,7 +20,7 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 
 from serving.answers import answer_for
 from serving.config import Dimse, Tenant, key_fingerprint
-from serving.dicom.handover import Accepted, HandoverServer, Outcome, refused
+from serving.dicom.handover import Accepted, HandoverServer, Outcome, Refusable, refused
 from serving.dicom.instance import ReceivedInstance
 from serving.dicom.qido import qido_router
 from serving.dicom.receiver_process import receiver_main
@@ -42,6 +42,8 @@ TENANTS = (
 )
 MAX_BODY_BYTES = 4 << 20
 MAX_OBJECT_BYTES = 3 << 20
+IDLE_TIMEOUT_S = 1.0
+"""Of a STOW-RS body."""
 
 
 @dataclass
@@ -56,6 +58,8 @@ class Front:
     received: list[ReceivedInstance] = field(default_factory=list)
     closed: list[str] = field(default_factory=list)
     batches: list[int] = field(default_factory=list)
+    refused: list[tuple[Refusable, str]] = field(default_factory=list)
+    """What was not taken, and why."""
     refusal: RequestError | None = None
     """If set, the journal refuses everything with it."""
     process: Any = None
@@ -68,6 +72,9 @@ class Front:
         arrivals = await self.database.write(lambda c: instances.add_received(c, offered, time.time()))
         self.received += offered
         return [Accepted(duplicate=arrival is Arrival.SAME) for arrival in arrivals]
+
+    def count_refusal(self, what: Refusable, reason: str) -> None:
+        self.refused.append((what, reason))
 
     async def association_closed(self, association: str) -> None:
         self.closed.append(association)
@@ -130,7 +137,7 @@ async def _serve(front: Front, settings: ReceiverSettings, min_free: int, ready:
     front.process.start()
     theirs.close()
     front.database = Database(front.folder / "journal.sqlite")
-    handover = HandoverServer(ours, front.intake, front.association_closed)
+    handover = HandoverServer(ours, front.intake, front.association_closed, front.count_refusal)
     web, listening = _web(front, min_free)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -168,6 +175,8 @@ def _web(front: Front, min_free_bytes: int) -> tuple[uvicorn.Server, socket.sock
         association_closed=front.association_closed,
         spool=Spool(front.folder / "spool", min_free_bytes=min_free_bytes, max_object_bytes=MAX_OBJECT_BYTES),
         max_body_bytes=MAX_BODY_BYTES,
+        idle_timeout_s=IDLE_TIMEOUT_S,
+        not_taken=front.count_refusal,
     )
     for make in (stow_router, wado_router, qido_router):
         app.include_router(make(services))

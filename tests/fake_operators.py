@@ -136,7 +136,6 @@ class FakeThreshold(Operator):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FakeMeasure(Operator):
     name: ClassVar[str] = "measure"
-    arity: ClassVar[int] = 2
 
     def infer(self, inputs: Sequence[ValueType]) -> ValueType:
         wants(inputs, Kind.LABEL_MAP, Kind.VOLUME)

@@ -131,5 +131,7 @@ def test_a_route_of_another_tenant_does_not_count() -> None:
 
 def test_why_nothing_takes_a_series_is_said() -> None:
     assert "Modality (0008,0060) is MR" in routed({"Modality": "MR"}, Route())[1]
+    for hostile in ("MR\nroot: all is well", "M" * 65536, "Doe^Jane", "\x1b[2J"):
+        assert routed({"Modality": hostile}, Route())[1].endswith("Modality (0008,0060) is not a code")
     assert "no promoted pipeline" in routed({"Modality": "CT"}, Route(pipelines=("none",)))[1]
     assert "no pipeline is promoted" in match_routes({"Modality": "CT"}, "local", (), (Route(),)).reason

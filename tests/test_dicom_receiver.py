@@ -5,6 +5,7 @@ import hashlib
 import socket
 import struct
 import subprocess
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from io import BytesIO
@@ -14,6 +15,7 @@ import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, AllStoragePresentationContexts, build_context
+from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dsutils import encode
 
@@ -23,7 +25,7 @@ from serving.dicom.receiver import agreeable
 from serving.dicom.syntaxes import storage_sop_classes, transfer_syntaxes
 from serving.errors import NoCapacity
 from tests.conftest import program
-from tests.dicom_front import Front, ct_image, ct_series, running_front
+from tests.dicom_front import MAX_OBJECT_BYTES, Front, ct_image, ct_series, running_front
 
 CT = "1.2.840.10008.5.1.4.1.1.2"
 
@@ -38,8 +40,57 @@ def shared_front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
 def front(shared_front: Front) -> Front:
     shared_front.received.clear()
     shared_front.closed.clear()
+    shared_front.refused.clear()
     shared_front.refusal = None
     return shared_front
+
+
+def element(number: int, value: bytes) -> bytes:
+    return struct.pack("<HHL", 0, number, len(value)) + value
+
+
+def p_data(context: int, control: int, data: bytes) -> bytes:
+    item = struct.pack(">LBB", len(data) + 2, context, control) + data
+    return struct.pack(">BBL", 4, 0, len(item)) + item
+
+
+def one_pdu(pdus: list[bytes]) -> bytes:
+    """Their items in one P-DATA-TF."""
+    items = b"".join(pdu[6:] for pdu in pdus)
+    return struct.pack(">BBL", 4, 0, len(items)) + items
+
+
+def store_command(*, data_set: bool) -> bytes:
+    """The command set of a C-STORE request."""
+    return (
+        element(0x0002, CT.encode() + b"\0")
+        + element(0x0100, struct.pack("<H", 1))
+        + element(0x0110, struct.pack("<H", 1))
+        + element(0x0800, struct.pack("<H", 0 if data_set else 0x0101))
+        + element(0x1000, b"1.2.3\0")
+    )
+
+
+def raw_association(front: Front, *, read: bool = False) -> tuple[Association, socket.socket]:
+    """An association (context 1: CT) and its socket, to write what no good sender would.
+
+    read: the socket is ours to read as well.
+    """
+    entity = AE()
+    entity.add_requested_context(CT, "1.2.840.10008.1.2.1")
+    association = entity.associate(front.host, front.port, ae_title="LIGHTBOX")
+    assert association.is_established
+    transport = association.dul.socket
+    assert transport is not None
+    assert transport.socket is not None
+    if not read:
+        return association, transport.socket
+    ours = transport.socket.dup()
+    association._reactor_checkpoint.clear()
+    association.dul._kill_thread = True
+    association.dul.join(5)
+    ours.settimeout(10)
+    return association, ours
 
 
 def storescu(front: Front, *arguments: object, called: str = "LIGHTBOX") -> subprocess.CompletedProcess[str]:
@@ -98,6 +149,7 @@ def test_a_called_ae_title_belongs_to_a_tenant_or_is_rejected(front: Front, tmp_
     assert "Called AE Title Not Recognized" in rejected.stderr
     rejected = storescu(front, file, called="FAR")  # known, but only from another network
     assert "Calling AE Title Not Recognized" in rejected.stderr
+    assert front.refused == [("association", "called-ae-title"), ("association", "calling-ae-title")]
 
 
 def test_a_refusal_of_the_journal_is_answered_out_of_resources_and_leaves_no_file(
@@ -108,6 +160,8 @@ def test_a_refusal_of_the_journal_is_answered_out_of_resources_and_leaves_no_fil
     answer = storescu(front, *ct_series(tmp_path, 1))
     assert "0xa700" in answer.stderr.lower() or "OutOfResources" in answer.stderr
     assert front.spooled() == before
+    test_an_echo_is_answered(front)
+    assert front.refused == []  # the journal counts its own
 
 
 @pytest.mark.parametrize(
@@ -132,6 +186,8 @@ def test_a_data_set_that_is_wrong_is_refused_by_its_tag(
     assert answer.Status == status
     assert word in str(answer.ErrorComment)
     assert front.received == []
+    kind = "dataset-mismatch" if status == 0xA900 else "bad-dataset"
+    front.wait_until(lambda: front.refused == [("image", kind)], "the refusal was not counted")
 
 
 def raw_c_store(front: Front, image: Dataset, sop_instance_uid: str) -> C_STORE:
@@ -216,13 +272,7 @@ def test_a_sender_that_dies_in_the_middle_leaves_no_file(front: Front) -> None:
     entity = AE()
     entity.add_requested_context(CT, "1.2.840.10008.1.2.1")
     association = entity.associate(front.host, front.port, ae_title="LIGHTBOX")
-    command = (
-        element(0x0002, b"1.2.840.10008.5.1.4.1.1.2\0")
-        + element(0x0100, struct.pack("<H", 1))
-        + element(0x0110, struct.pack("<H", 1))
-        + element(0x0800, struct.pack("<H", 0))
-        + element(0x1000, b"1.2.3\0")
-    )
+    command = store_command(data_set=True)
     context = association.accepted_contexts[0].context_id
     assert context is not None
     peer = association.dul.socket.socket  # type: ignore[union-attr]
@@ -235,13 +285,70 @@ def test_a_sender_that_dies_in_the_middle_leaves_no_file(front: Front) -> None:
     assert front.received == []
 
 
-def element(number: int, value: bytes) -> bytes:
-    return struct.pack("<HHL", 0, number, len(value)) + value
+STORE_WITHOUT_DATA = p_data(1, 3, store_command(data_set=False))
 
 
-def p_data(context: int, control: int, data: bytes) -> bytes:
-    item = struct.pack(">LBB", len(data) + 2, context, control) + data
-    return struct.pack(">BBL", 4, 0, len(item)) + item
+@pytest.mark.parametrize(
+    "flood",
+    [
+        [p_data(1, 1, bytes(60_000))] * 2,
+        [p_data(1, 0, bytes(60_000))],
+        [STORE_WITHOUT_DATA, p_data(1, 0, bytes(60_000))],
+        [STORE_WITHOUT_DATA[:1] + STORE_WITHOUT_DATA[6:]],
+        [one_pdu([STORE_WITHOUT_DATA] * 40)],
+    ],
+    ids=["endless command", "data without command", "data after none was announced", "no PDU", "unanswered"],
+)
+def test_what_would_gather_in_memory_or_on_disk_ends_its_association(
+    front: Front, flood: list[bytes]
+) -> None:
+    before = front.spooled()
+    association, peer = raw_association(front)
+    with contextlib.suppress(OSError):  # it may be cut off before we are done
+        peer.sendall(b"".join(flood))
+    front.wait_until(lambda: association.is_aborted, "the association was not ended")
+    front.wait_until(lambda: front.spooled() == before, "a file was left")
+    association.kill()
+    test_an_echo_is_answered(front)
+
+
+def test_requests_that_come_together_are_answered_together(front: Front) -> None:
+    """More than the standard allows without negotiation; but some senders do, and nothing is lost by it."""
+    _, peer = raw_association(front, read=True)
+    began = time.monotonic()
+    peer.sendall(one_pdu([STORE_WITHOUT_DATA] * 5))
+    answers = b""
+    while answers.count(struct.pack("<HHLH", 0, 0x0100, 2, 0x8001)) < 5:
+        answers += peer.recv(65536)
+    assert time.monotonic() - began < 0.9  # a wait for the socket lasts 1 s
+    peer.close()
+
+
+def test_an_object_larger_than_allowed_is_refused_and_the_association_goes_on(
+    front: Front, tmp_path: Path
+) -> None:
+    before = front.spooled()
+    large = ct_image()
+    large.PixelData = bytes(MAX_OBJECT_BYTES + 2)
+    large.save_as(tmp_path / "1.dcm", enforce_file_format=True)
+    ct_image().save_as(tmp_path / "2.dcm", enforce_file_format=True)
+    answer = storescu(front, "-nh", "+sd", tmp_path)
+    assert "0xa700" in answer.stderr.lower() or "OutOfResources" in answer.stderr
+    assert len(front.received) == 1
+    assert len(front.spooled()) == len(before) + 1
+    assert front.refused == [("image", "too-large")]
+
+
+def test_the_associations_of_a_receiver_that_dies_are_closed(tmp_path: Path) -> None:
+    with running_front(tmp_path / "front") as front:
+        entity = AE()
+        entity.add_requested_context(CT, "1.2.840.10008.1.2.1")
+        association = entity.associate(front.host, front.port, ae_title="LIGHTBOX")
+        assert association.send_c_store(ct_image()).Status == 0
+        front.process.kill()
+        front.wait_until(lambda: len(front.closed) == 1, "its association was not closed")
+        assert front.closed == [front.received[0].association]
+        front.wait_until(lambda: association.is_aborted, "the sender did not hear of it")
 
 
 def test_a_full_disk_is_said_before_anything_is_taken(tmp_path: Path) -> None:
@@ -267,6 +374,7 @@ def test_more_associations_than_allowed_are_rejected_for_now(tmp_path: Path) -> 
             check=False,
         )
         assert "Local Limit Exceeded" in refused.stderr
+        assert front.refused == [("association", "too-many-associations")]
         for association in held:
             association.release()
 

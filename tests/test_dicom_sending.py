@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 from serving.cli.main import app
 from serving.config import Destination
 from serving.dicom.delivery import MAX_BACKOFF_S, DeliveryFailed, backoff_s, send_file
+from serving.dicom.sending import StowAnswer, stow_answer
 from serving.errors import NoCapacity
 from tests.dicom_front import Front, ct_image, ct_series, running_front
 
@@ -70,6 +71,36 @@ def test_what_is_refused_is_named_and_the_exit_code_says_so(front: Front, tmp_pa
     (refused,) = said(result)["refused"]
     assert refused["path"] == str(file)
     assert refused["status"] == 0xA700
+
+
+def test_a_file_whose_header_the_server_cannot_read_is_not_said_to_be_stored(
+    front: Front, tmp_path: Path
+) -> None:
+    ct_series(tmp_path, 1)
+    image = ct_image()
+    del image.SeriesInstanceUID
+    image.save_as(tmp_path / "no-series.dcm", enforce_file_format=True)
+    result = send(tmp_path, "--url", front.url, "--json")
+    assert result.exit_code == 1
+    assert said(result)["stored"] == 1
+    (refused,) = said(result)["refused"]
+    assert Path(refused["path"]).name == "no-series.dcm"
+    assert refused["status"] == 0xC000
+
+
+def test_only_what_a_server_lists_as_stored_is_stored() -> None:
+    def listed(*items: tuple[str, int]) -> dict[str, Any]:
+        return {
+            "vr": "SQ",
+            "Value": [{"00081155": value(uid), "00081197": value(code)} for uid, code in items],
+        }
+
+    def value(one: object) -> dict[str, Any]:
+        return {"vr": "UI", "Value": [one]}
+
+    answer = stow_answer({"00081199": listed(("1.1", 0)), "00081198": listed(("1.2", 0xA700))})
+    assert answer == StowAnswer(frozenset({"1.1"}), {"1.2": 0xA700}, ())
+    assert stow_answer({}) == StowAnswer(frozenset(), {}, ())
 
 
 def test_compressed_files_go_in_their_own_syntax(front: Front, shared_data: Path) -> None:

@@ -1,6 +1,8 @@
 """STOW-RS, WADO-RS and QIDO-RS, driven by dicomweb-client and by requests that no good client would make."""
 
+import asyncio
 import json
+import socket
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
@@ -10,12 +12,14 @@ from typing import Any
 
 import pytest
 from dicomweb_client.api import DICOMwebClient
+from fastapi import FastAPI
 from pydicom import dcmread, dcmwrite
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
 from serving.errors import NoCapacity
-from tests.dicom_front import MAX_BODY_BYTES, Front, ct_image, running_front
+from serving.web import WebServer, listen
+from tests.dicom_front import MAX_BODY_BYTES, MAX_OBJECT_BYTES, Front, ct_image, running_front
 
 MULTIPART = 'multipart/related; type="application/dicom"; boundary=xyz'
 
@@ -31,6 +35,7 @@ def front(shared_front: Front) -> Front:
     shared_front.received.clear()
     shared_front.closed.clear()
     shared_front.batches.clear()
+    shared_front.refused.clear()
     shared_front.refusal = None
     return shared_front
 
@@ -177,6 +182,67 @@ def test_failures_are_named_and_the_rest_is_stored(front: Front) -> None:
     assert failed["00081197"]["Value"] == [0x0122]
     assert [i["00081197"]["Value"][0] for i in answer["0008119A"]["Value"]] == [0xC000, 0xC000]
     assert len(front.received) == 1
+    kinds = ["bad-dataset", "bad-dataset", "sop-class-unsupported"]
+    assert sorted(front.refused) == [("image", kind) for kind in kinds]
+
+
+def test_a_part_larger_than_an_object_may_be_is_refused_and_the_rest_is_stored(front: Front) -> None:
+    before = front.spooled()
+    large = ct_image()
+    large.PixelData = bytes(MAX_OBJECT_BYTES)
+    status, answer = stow(front, body(part10(large), part10(ct_image())))
+    assert status == 202
+    assert answer["0008119A"]["Value"][0]["00081197"]["Value"] == [0xA700]
+    assert len(front.received) == 1
+    assert len(front.spooled()) == len(before) + 1
+    assert front.refused == [("image", "too-large")]
+
+
+def test_a_request_refused_as_a_whole_is_counted(front: Front) -> None:
+    assert stow(front, body(b"x"), X_Api_Key="wrong")[0] == 401
+    assert front.refused == [("association", "not-authenticated")]
+
+
+def test_a_body_that_stalls_is_given_up_and_what_was_complete_stays(front: Front) -> None:
+    first = body(part10(ct_image())).removesuffix(b"--\r\n") + b"\r\n"
+    head = f"POST /dicom-web/studies HTTP/1.1\r\nHost: x\r\nContent-Type: {MULTIPART}\r\nContent-Length: 99999\r\n"
+    host, port = front.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as peer:
+        peer.sendall(head.encode() + b"\r\n" + first)
+        answer = peer.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert b"Nothing more of the body came in 1 s." in answer
+    assert front.refused == [("association", "timed-out")]
+
+
+def test_more_connections_than_allowed_are_answered_503() -> None:
+    async def scene() -> None:
+        listening = listen("http.port", "127.0.0.1", 0)
+        host, port = listening.getsockname()
+        app = FastAPI()
+        app.get("/")(lambda: "here")
+        server = WebServer(app, listening, max_connections=3)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(server.run_until_stopped())
+            await server.wait_started()
+            held = [await asyncio.open_connection(host, port) for _ in range(2)]
+            assert b" 200 " in await asked(host, port)
+            held.append(await asyncio.open_connection(host, port))
+            assert b" 503 " in await asked(host, port)
+            for _, writer in held:
+                writer.close()
+                await writer.wait_closed()
+            server.stop()
+
+    async def asked(host: str, port: int) -> bytes:
+        reader, writer = await asyncio.open_connection(host, port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        answer = await reader.readline()
+        writer.close()
+        await writer.wait_closed()
+        return answer
+
+    asyncio.run(scene())
 
 
 def test_a_study_in_the_path_must_be_the_one_of_the_images(front: Front) -> None:

@@ -8,7 +8,14 @@ from typing import Any
 
 import pytest
 
-from loadtest.client import LightboxClient, ServerSaid, TookTooLong, multipart_body, multipart_parts
+from loadtest.client import (
+    LightboxClient,
+    NotAllStored,
+    ServerSaid,
+    TookTooLong,
+    multipart_body,
+    multipart_parts,
+)
 
 
 class Stub:
@@ -99,6 +106,14 @@ def test_stow_sends_one_part_a_file(stub: Stub) -> None:
     assert LightboxClient(base_url=stub.url).stow([b"one", b"two"]) == {"00081199": {}}
     _, _, headers, body = stub.requests[0]
     assert multipart_parts(headers["Content-Type"], body) == [b"one", b"two"]
+
+
+def test_images_that_are_not_listed_as_stored_are_missed(stub: Stub) -> None:
+    stored = {"00081199": {"vr": "SQ", "Value": [{}]}}
+    stub.says("/dicom-web/studies", stored)
+    LightboxClient(base_url=stub.url).store([b"one"])
+    with pytest.raises(NotAllStored, match="1 of 2"):
+        LightboxClient(base_url=stub.url).store([b"one", b"two"])
 
 
 def test_metrics_are_read_by_name_and_labels(stub: Stub) -> None:

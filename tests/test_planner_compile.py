@@ -1,6 +1,7 @@
 """Plans depend on pipelines alone; the binding shares what plans have in common."""
 
 import itertools
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -15,13 +16,15 @@ from models.pipeline import Step
 from models.values import LabelMap, Segmentation
 from object_store.collect import collect_garbage
 from object_store.digest import Digest
+from object_store.errors import NothingToRollBackTo
 from object_store.opening import Store, open_store
 from planner.binding import Binding
 from planner.compile import cannot_compute, compiled_plan, current_binding
-from planner.errors import CannotCompute, NotChecked, NotPromoted, UnknownPipeline
+from planner.errors import CannotCompute, NotChecked, NotPromoted, UnknownPipeline, Unreadable
 from planner.execute import run_plan, run_stage
+from planner.names import BINDING, plan_name, promoted_name
 from planner.plan import SOURCE, read_plan
-from planner.promote import promote, promotions, rollback
+from planner.promote import promote, rollback
 from planner.references import references
 from planner.resources import StoreResources
 from tests.fake_operators import FAKES, FakeAdd, FakeThreshold, FakeWeighted
@@ -37,6 +40,13 @@ def store(tmp_path: Path) -> Iterator[Store]:
 promote_fakes: Any = partial(
     promote, binder=bind_fakes, cannot=partial(cannot_compute, operators=fake_operator)
 )
+rollback_fakes: Any = partial(
+    rollback, binder=bind_fakes, cannot=partial(cannot_compute, operators=fake_operator)
+)
+
+
+def promoted(store: Store, tenant: str) -> Digest | None:
+    return store.names.get(promoted_name(tenant, "things"))
 
 
 def binding_of(store: Store) -> Binding:
@@ -169,21 +179,21 @@ def test_promotion_gives_a_tenant_the_compiled_plan_and_rollback_the_one_before(
     (first,) = compile_fakes(store, [things()])
     promote_fakes(store, "local", "things")
     (second,) = compile_fakes(store, [things(above=9.0)])
-    assert [p.plan for p in promotions(store, "local")] == [first.digest]
+    assert promoted(store, "local") == first.digest
     assert str(first.digest) in binding_of(store).plans
     assert promote_fakes(store, "local", "things").plan == second.digest
     bind_fakes(store)
     assert str(first.digest) not in binding_of(store).plans
-    assert rollback(store, "local", "things", binder=bind_fakes).plan == first.digest
+    assert rollback_fakes(store, "local", "things").plan == first.digest
     assert str(first.digest) in binding_of(store).plans
-    assert promotions(store, "other") == ()
+    assert promoted(store, "other") is None
 
 
 def test_a_failed_golden_check_stops_a_promotion(store: Store) -> None:
     compile_fakes(store, [things()])
     with pytest.raises(NotChecked, match=r"Dice 0\.1"):
         promote_fakes(store, "local", "things", gate=lambda digest, plan: ("Dice 0.1",))
-    assert promotions(store, "local") == ()
+    assert promoted(store, "local") is None
 
 
 def test_unknown_names_are_refused(store: Store) -> None:
@@ -219,3 +229,74 @@ def test_a_plan_of_another_version_is_left_out_and_keeps_nobody_from_being_bound
     assert f"plan {old.digest} of old is left out" in caplog.text
     with pytest.raises(CannotCompute):
         promote_fakes(store, "local", "old")
+
+
+def test_a_rollback_to_a_plan_of_another_version_is_refused_and_changes_nothing(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = tmp_path / "w.npz"
+    weights.write_bytes(b"weights")
+    compile_fakes(store, [things()])
+    promote_fakes(store, "local", "things")
+    step = Step(name="lifted", operator=FakeWeighted(weights=str(weights)), inputs=("volume",))
+    (second,) = compile_fakes(store, [things(steps=[step])])
+    promote_fakes(store, "local", "things")
+    monkeypatch.delitem(FAKES, "add")  # which only the first needs
+    with pytest.raises(CannotCompute):
+        rollback_fakes(store, "local", "things")
+    assert promoted(store, "local") == second.digest
+
+
+def test_a_rollback_binds_its_target_and_not_the_history_before_it(store: Store) -> None:
+    plans = []
+    for above in (1.0, 2.0, 3.0):
+        plans += compile_fakes(store, [things(above=above)])
+        promote_fakes(store, "local", "things")
+    bind_fakes(store)
+    assert binding_of(store).plans.keys() == {str(plans[2].digest)}
+    assert rollback_fakes(store, "local", "things").plan == plans[1].digest
+    assert binding_of(store).plans.keys() == {str(plans[1].digest), str(plans[2].digest)}
+    with pytest.raises(NothingToRollBackTo):
+        for _ in range(2):
+            rollback_fakes(store, "local", "things")
+
+
+def test_two_compiles_at_once_are_both_in_the_binding(tmp_path: Path) -> None:
+    def compile_other() -> None:
+        with open_store(tmp_path / "store") as other:
+            compile_fakes(other, [things("second", above=2.0)])
+
+    second = threading.Thread(target=compile_other)
+
+    def slow(plans: Any, stages: Any) -> Any:
+        """Measuring, while somebody else compiles: as far as he gets within a moment."""
+        second.start()
+        second.join(0.5)
+        return stages
+
+    with open_store(tmp_path / "store") as store:
+        compile_fakes(store, [things("first")], costing=slow)
+        second.join()
+        assert sorted(binding_of(store).plans.values()) == ["first", "second"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b'{"format": "lightbox.plan/99"}', b"no JSON", b"\xff\xfe", b"[" * 100_000],
+    ids=["another format", "no JSON", "no text", "too deep"],
+)
+def test_what_is_no_plan_is_named_and_keeps_nobody_from_being_bound(
+    store: Store, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    alien = store.objects.put(content)
+    store.names.set(promoted_name("local", "alien"), alien)
+    store.names.set(plan_name("alien"), alien)
+    store.names.set(BINDING, alien)
+    (compiled,) = compile_fakes(store, [things()])
+    assert binding_of(store).plans.keys() == {str(compiled.digest)}
+    assert str(alien) in caplog.text
+    with pytest.raises(Unreadable, match=str(alien)):
+        promote_fakes(store, "local", "alien")
+    store.names.set(BINDING, alien)
+    assert promote_fakes(store, "local", "things").plan == compiled.digest
+    assert binding_of(store).plans.keys() == {str(compiled.digest)}

@@ -17,7 +17,7 @@ from loadtest.benches.generated import chest_template
 from loadtest.benches.peers import orthanc, storescp, storescu
 from loadtest.benches.rounds import in_turn
 from loadtest.benches.say import Say
-from loadtest.server import BUNDLED, LightboxServer, fill_store
+from loadtest.server import CLASSICAL, LightboxServer, fill_store
 from loadtest.studies import StudyTemplate
 
 ASSOCIATIONS = 4
@@ -33,7 +33,7 @@ def run(quick: bool, say: Say) -> Findings:
         say(f"generating {images} images of 512 x 512")
         template = chest_template(folder / "template", 1, images)
         say("compiling and promoting the bundled pipelines")
-        fill_store(folder / "store", BUNDLED, tenants={"local": BUNDLED})
+        fill_store(folder / "store", CLASSICAL, tenants={"local": CLASSICAL})
         with (
             LightboxServer(folder=folder / "data", store=folder / "store") as server,
             orthanc() as (orthanc_port, _),
@@ -61,7 +61,7 @@ class _Sender:
         ]
         groups = [study.write(self._folder / str(n)) for n, study in enumerate(studies)]
         os.sync()  # our own files are not to be written while the receiver syncs its own
-        self._sent = dict.fromkeys((study.series_instance_uid for study in studies), len(BUNDLED))
+        self._sent = dict.fromkeys((study.series_instance_uid for study in studies), len(CLASSICAL))
         seconds = storescu(port, ae_title, groups)
         shutil.rmtree(self._folder)
         rate = share * associations / seconds

@@ -17,7 +17,7 @@ from loadtest.benches.figures import Bar, Figure, Findings
 from loadtest.benches.generated import chest_template
 from loadtest.benches.say import Say
 from loadtest.benches.startup import wait_until_warm
-from loadtest.server import BUNDLED, LightboxServer, ServerFailed, fill_store
+from loadtest.server import CLASSICAL, LightboxServer, ServerFailed, fill_store
 
 USERS = 5
 """Two of C-STORE, two of STOW-RS, one reader."""
@@ -35,7 +35,7 @@ def run(quick: bool, say: Say) -> Findings:
         say(f"generating a series of {SLICES} images of {SIZE} x {SIZE}")
         chest_template(folder / "series", 4, SLICES, size=SIZE)
         say("compiling and promoting the bundled pipelines")
-        fill_store(folder / "store", BUNDLED, tenants={"local": BUNDLED})
+        fill_store(folder / "store", CLASSICAL, tenants={"local": CLASSICAL})
         with LightboxServer(folder=folder / "data", store=folder / "store") as server:
             wait_until_warm(server)
             say(f"{USERS} users for {seconds} s")

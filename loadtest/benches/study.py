@@ -21,11 +21,11 @@ from loadtest.benches.startup import wait_until_warm
 from loadtest.client import Job, LightboxClient
 from loadtest.processes import tree_cpu_s
 from loadtest.senders import send_by_cstore
-from loadtest.server import BUNDLED, LightboxServer, ServerFailed, fill_store
+from loadtest.server import CLASSICAL, LightboxServer, ServerFailed, fill_store
 from loadtest.studies import StudyTemplate
 
 TOGETHER = "together"
-SIDES: Mapping[str, Sequence[str]] = {TOGETHER: BUNDLED, **{name: (name,) for name in BUNDLED}}
+SIDES: Mapping[str, Sequence[str]] = {TOGETHER: CLASSICAL, **{name: (name,) for name in CLASSICAL}}
 """Side -> pipelines promoted for its tenant."""
 KEPT_SHARE = 0.9
 """How much of the shared stages' CPU must be saved, twice over: two of the three need not run them."""
@@ -58,7 +58,7 @@ def run(quick: bool, say: Say) -> Findings:
         say(f"generating a series of {slices} images of 512 x 512")
         template = chest_template(folder / "template", 2, slices)
         say("compiling and promoting: all three for one tenant, each alone for three more")
-        fill_store(folder / "store", BUNDLED, tenants=SIDES)
+        fill_store(folder / "store", CLASSICAL, tenants=SIDES)
         with LightboxServer(folder=folder / "data", store=folder / "store", toml=_configuration()) as server:
             wait_until_warm(server, api_key=_key(TOGETHER))
             bench = _Bench(server, template, say)
@@ -163,7 +163,7 @@ def _findings(runs: Mapping[str, Sequence[Run]], slices: int) -> Findings:
 
 def _sharing(runs: Mapping[str, Sequence[Run]], shared: frozenset[str]) -> list[Bar]:
     """Whether shared stages ran as often as for one pipeline, and no stage ran without being told of."""
-    first, one = runs[TOGETHER][0], runs[BUNDLED[0]][0]
+    first, one = runs[TOGETHER][0], runs[CLASSICAL[0]][0]
     as_for_one = sum(first.runs_of[stage] == one.runs_of[stage] for stage in shared)
     told, counted = sum(first.runs_of.values()), sum(first.counted_runs.values())
     return [
@@ -191,7 +191,7 @@ def _counted(runs: Mapping[str, Sequence[Run]], name: str) -> Figure:
 
 def _alone(runs: Mapping[str, Sequence[Run]], quantity: Callable[[Run], float]) -> list[float]:
     """The sum over the pipelines alone, by round."""
-    return [sum(map(quantity, of_round)) for of_round in zip(*(runs[name] for name in BUNDLED), strict=True)]
+    return [sum(map(quantity, of_round)) for of_round in zip(*(runs[name] for name in CLASSICAL), strict=True)]
 
 
 def _key(side: str) -> str:

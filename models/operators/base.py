@@ -89,7 +89,6 @@ class Operator:
     """True where the kernel does not let other Python threads run: it is given a process of its own."""
     per_job: ClassVar[bool] = False
     """True where the result carries the job's identity, so it is never shared between jobs."""
-    arity: ClassVar[int] = 1
     file_parameters: ClassVar[tuple[str, ...]] = ()
     """Fields that name a file while authored; compiling puts the file in the store and its digest here."""
     idempotent: ClassVar[bool] = False

@@ -23,7 +23,6 @@ class Combine(Operator):
     """
 
     name: ClassVar[str] = "combine"
-    arity: ClassVar[int] = 2
     how: Literal["or", "and", "minus", "stack"]
     segment: str = ""
 

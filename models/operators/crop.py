@@ -22,7 +22,6 @@ class CropTo(Operator):
     """
 
     name: ClassVar[str] = "crop_to"
-    arity: ClassVar[int] = 2
     margin_mm: float = 0.0
 
     def __post_init__(self) -> None:

@@ -11,6 +11,7 @@ from models import dicom_header as tags
 from models.dicom_header import Header, quiet, read_header
 from models.dicom_pixels import Stored, is_signed, stored_pixels
 from models.errors import KernelError, PipelineError
+from models.messages import code_in_message
 from models.operators.base import Granularity, KernelContext, Operator
 from models.values import HU, ONE, DecodedImage, Images, Kind, Series, Value, ValueType
 
@@ -36,6 +37,7 @@ class DecodeImages(Operator):
 
     name: ClassVar[str] = "decode"
     granularity: ClassVar[Granularity] = Granularity.IMAGE
+    imports: ClassVar[tuple[str, ...]] = ("pydicom.pixels.decoders.base",)
     holds_gil: ClassVar[bool] = True
     unit: Literal["HU", "1"] = "HU"
 
@@ -201,8 +203,4 @@ def _numbers(header: Header, tag: tags.Tag, count: int, reason: str) -> tuple[fl
 
 
 def _code(header: Header, tag: tags.Tag, default: str = "empty") -> str:
-    """A code string of the standard, fit for a message: what is none becomes "not a code"."""
-    text = header.text(tag)
-    if not text:
-        return default
-    return text if len(text) <= 16 and text.replace("_", "").replace(" ", "").isalnum() else "not a code"
+    return code_in_message(header.text(tag), default)

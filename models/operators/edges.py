@@ -8,7 +8,6 @@ import numpy as np
 from models.errors import KernelError, PipelineError
 from models.values import HU, Affine, Kind, LabelMap, Measurements, ProbabilityMap, Value, ValueType, Volume
 
-Kinds = tuple[Kind, ...]
 V = TypeVar("V", Volume, LabelMap, ProbabilityMap, Measurements)
 GRID_TOLERANCE_MM = 1e-3
 """Two affines this close are one grid: far below a voxel, far above the rounding of decimal strings."""

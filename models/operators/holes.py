@@ -25,6 +25,7 @@ class FillHoles(Operator):
     """
 
     name: ClassVar[str] = "fill_holes"
+    imports: ClassVar[tuple[str, ...]] = ("scipy.ndimage",)
     dimensions: Literal[2, 3] = 3
     border_gap_mm: float = 0.0
     max_area_cm2: float = 0.0

@@ -38,7 +38,6 @@ class Measure(Operator):
     """
 
     name: ClassVar[str] = "measure"
-    arity: ClassVar[int] = 2
     quantities: tuple[Quantity, ...]
 
     def __post_init__(self) -> None:

@@ -25,7 +25,6 @@ class Refine(Operator):
     """
 
     name: ClassVar[str] = "refine"
-    arity: ClassVar[int] = 2
     band_mm: float
     outer_band_mm: float | None = None
     min_hu: float | None = None

@@ -28,7 +28,6 @@ class RestoreProbability(Operator):
 
     name: ClassVar[str] = "restore_probability"
     imports: ClassVar[tuple[str, ...]] = ("scipy.ndimage",)
-    arity: ClassVar[int] = 2
     threshold: float = 0.5
 
     def infer(self, inputs: Sequence[ValueType]) -> ValueType:

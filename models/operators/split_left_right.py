@@ -36,6 +36,7 @@ class SplitLeftRight(Operator):
     """
 
     name: ClassVar[str] = "split_left_right"
+    imports: ClassVar[tuple[str, ...]] = ("scipy.ndimage",)
     segments: tuple[str, str] = ("Left lung", "Right lung")
 
     def infer(self, inputs: Sequence[ValueType]) -> ValueType:

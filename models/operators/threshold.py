@@ -47,6 +47,7 @@ class Hysteresis(Operator):
     """
 
     name: ClassVar[str] = "hysteresis"
+    imports: ClassVar[tuple[str, ...]] = ("scipy.ndimage",)
     low_hu: float
     high_hu: float
     min_core_ml: float = 0.0

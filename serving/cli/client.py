@@ -4,16 +4,16 @@ import json
 import urllib.error
 import urllib.parse
 import urllib.request
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from serving.cli.configured import configuration
 from serving.cli.output import fail
 
 UrlOption = Annotated[
     str | None,
-    typer.Option("--url", metavar="URL", help="The server.  [default: the one running on the data folder]"),
+    typer.Option("--url", metavar="URL", help="The server.  [default: that of --config]"),
 ]
 KeyOption = Annotated[
     str | None,
@@ -48,7 +48,6 @@ class Client:
         except (urllib.error.URLError, TimeoutError) as error:
             reason = getattr(error, "reason", error)
             fail(f"no server answers at {self._url}: {reason}")
-        raise AssertionError
 
 
 def _said(error: urllib.error.HTTPError) -> str:
@@ -60,11 +59,8 @@ def _said(error: urllib.error.HTTPError) -> str:
 
 
 def _running_server() -> str:
-    from serving.config import load_config
-
-    folder: Path = load_config(None).data_dir
+    folder = configuration().data_dir
     try:
         return str(json.loads((folder / "server.json").read_text())["http"])
     except (OSError, ValueError, KeyError):
         fail(f"no server runs on {folder}; name one with --url, or start it with 'lightbox serve'")
-    raise AssertionError

@@ -8,6 +8,7 @@ from serving import __version__
 from serving.cli.bench import bench_command
 from serving.cli.check import check_command
 from serving.cli.compile import compile_command
+from serving.cli.configured import ConfigOption, choose_config
 from serving.cli.demo import demo_command
 from serving.cli.diff import diff_command
 from serving.cli.explain import explain_command
@@ -62,8 +63,10 @@ def options(
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
+    config: ConfigOption = None,
 ) -> None:
     """A white-box prediction server for medical imaging. Research use only."""
+    choose_config(config)
 
 
 def main() -> None:

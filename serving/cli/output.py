@@ -23,7 +23,7 @@ WRONG = 2
 
 JsonFlag = Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")]
 StoreOption = Annotated[
-    Path | None, typer.Option("--store", metavar="DIR", help="The object store.  [default: as configured]")
+    Path | None, typer.Option("--store", metavar="DIR", help="The object store.  [default: that of --config]")
 ]
 TenantOption = Annotated[str, typer.Option("--tenant", metavar="T", help="Whose name it is.")]
 
@@ -104,24 +104,26 @@ def fail(sentence: str, code: int = WRONG) -> NoReturn:
 
 @contextlib.contextmanager
 def opened_store(directory: Path | None) -> Iterator["Store"]:
-    """The store in `directory`, or the configured one (LIGHTBOX_STORE_DIR, LIGHTBOX_DATA_DIR)."""
+    """The store in `directory`, or the configured one; whatever is read from it is verified."""
     from object_store.opening import open_store
 
     if directory is None:
-        from serving.config import load_config
+        from serving.cli.configured import configuration
 
-        directory = load_config(None).store_path
-    with open_store(directory) as store:
+        directory = configuration().store_path
+    with open_store(directory, verify_on_read=True) as store:
         yield store
 
 
 def said_bytes(number: float) -> str:
     """A size for people: `12.3 MB`."""
-    for unit in ("B", "KB", "MB", "GB"):
-        if abs(number) < 1000 or unit == "GB":
-            return f"{number:.0f} {unit}" if unit == "B" else f"{number:.1f} {unit}"
+    if abs(number) < 1000:
+        return f"{number:.0f} B"
+    for unit in ("KB", "MB"):
         number /= 1000
-    raise AssertionError
+        if abs(number) < 1000:
+            return f"{number:.1f} {unit}"
+    return f"{number / 1000:.1f} GB"
 
 
 def said_seconds(seconds: float) -> str:

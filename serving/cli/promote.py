@@ -1,9 +1,13 @@
 """`lightbox promote`, `lightbox rollback`: which plan a tenant runs under a pipeline's name."""
 
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from serving.cli.configured import check_tenant
 from serving.cli.output import (
     JsonFlag,
     StoreOption,
@@ -31,7 +35,7 @@ def promote_command(
     as_json: JsonFlag = False,
 ) -> None:
     """Let a tenant run pipelines as compiled last. A running server follows; jobs end as they began."""
-    with command_errors(), opened_store(store) as opened:
+    with command_errors(), _store_of(tenant, store) as opened:
         from planner.promote import promote
 
         with progress("golden cases") as checked:
@@ -51,10 +55,18 @@ def rollback_command(
     as_json: JsonFlag = False,
 ) -> None:
     """Let a tenant run again what it ran before the last promotion."""
-    with command_errors(), opened_store(store) as opened:
+    with command_errors(), _store_of(tenant, store) as opened:
         from planner.promote import rollback
 
         _print([rollback(opened, tenant, name) for name in pipelines], "runs again", as_json)
+
+
+@contextlib.contextmanager
+def _store_of(tenant: str, directory: Path | None) -> Iterator["Store"]:
+    """The store, once the tenant's name is known to be one: a named store may serve another configuration."""
+    check_tenant(tenant, configured=directory is None)
+    with opened_store(directory) as store:
+        yield store
 
 
 def _failures(store: "Store", digest: "Digest", plan: "Plan", checked: object) -> tuple[str, ...]:

@@ -8,12 +8,16 @@ from typing import Annotated, Any
 
 import typer
 
+from serving.cli.configured import choose_config, configuration
 from serving.cli.output import JsonFlag, command_errors, fail, print_line
 
 
 def serve_command(
     config: Annotated[
-        Path | None, typer.Option("--config", metavar="FILE", help="A TOML file; see deploy/.")
+        Path | None,
+        typer.Option(
+            "--config", metavar="FILE", help="A TOML file; see deploy/.  [default: lightbox --config]"
+        ),
     ] = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -23,9 +27,9 @@ def serve_command(
     neither file nor environment: loopback ports, data under ./lightbox-data.
     """
     with command_errors():
-        from serving.config import load_config
-
-        settings = load_config(config)
+        if config is not None:
+            choose_config(config)
+        settings = configuration()
         logging.basicConfig(
             level=settings.log_level,
             stream=sys.stderr,

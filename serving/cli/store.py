@@ -18,10 +18,7 @@ from serving.cli.output import (
     short,
 )
 
-store_app = typer.Typer(help="Look after the object store.", no_args_is_help=True)
 
-
-@store_app.command("ls")
 def ls_command(
     prefix: Annotated[str, typer.Argument(help="Only names that begin with this.")] = "",
     store: StoreOption = None,
@@ -37,7 +34,6 @@ def ls_command(
         print_table(("name", "digest", "size>"), rows)
 
 
-@store_app.command("verify")
 def verify_command(store: StoreOption = None, as_json: JsonFlag = False) -> None:
     """Read and hash every object. Exit code 1 if one is damaged."""
     with command_errors(), opened_store(store) as opened:
@@ -57,7 +53,6 @@ def verify_command(store: StoreOption = None, as_json: JsonFlag = False) -> None
             raise typer.Exit(NO)
 
 
-@store_app.command("gc")
 def gc_command(
     older_than_s: Annotated[float, typer.Option(help="Spare what was put in the last seconds.")] = 3600.0,
     dry_run: Annotated[bool, typer.Option(help="Only say what would be deleted.")] = False,

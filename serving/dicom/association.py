@@ -223,7 +223,14 @@ class StoringDimse(DIMSEServiceProvider):
                     self._incoming = None
 
     def discard(self) -> None:
-        """The association is over; so is what it was sending."""
+        """The association is over; so is what it was sending, and what was never answered."""
+        self._discard_incoming()
+        while not self.msg_queue.empty():
+            _, message = self.msg_queue.get_nowait()
+            if isinstance(cast(object, message), StoreRequest):
+                cast(StoreRequest, message).sink.discard()
+
+    def _discard_incoming(self) -> None:
         if self._incoming is not None:
             self._incoming.sink.discard()
             self._incoming = None
@@ -236,7 +243,7 @@ class StoringDimse(DIMSEServiceProvider):
         if command is None:
             self._pass_on(context_id, encoded)
             return
-        self.discard()
+        self._discard_incoming()
         request = StoreRequest(
             command,
             context_id,

@@ -6,13 +6,14 @@ their answers (`HandoverClient`); in the main process one coroutine takes everyt
 """
 
 import asyncio
+import contextlib
 import itertools
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Future
 from multiprocessing.connection import Connection
-from typing import TypeAlias
+from typing import Literal, TypeAlias
 
 import msgspec
 
@@ -50,6 +51,10 @@ Outcome: TypeAlias = Accepted | Refused
 Intake: TypeAlias = Callable[[Sequence[ReceivedInstance]], Awaitable[Sequence[Outcome]]]
 """Journals instances; answers in the same order, only after the commit."""
 AssociationClosed: TypeAlias = Callable[[str], Awaitable[None]]
+Refusable: TypeAlias = Literal["image", "association"]
+"""A STOW-RS request counts as an association."""
+CountRefusal: TypeAlias = Callable[[Refusable, str], None]
+"""Told what was refused at a door, and why as one word; what the journal refused is counted there."""
 
 
 class Listening(msgspec.Struct, frozen=True, tag=True):
@@ -72,6 +77,13 @@ class Closed(msgspec.Struct, frozen=True, tag=True):
     association: str
 
 
+class NotTaken(msgspec.Struct, frozen=True, tag=True):
+    """Something was refused at the door: to be counted. Neither word tells of a patient."""
+
+    what: Refusable
+    reason: str
+
+
 class Answered(msgspec.Struct, frozen=True, tag=True):
     """The outcome of an offer."""
 
@@ -83,7 +95,7 @@ class Stop(msgspec.Struct, frozen=True, tag=True):
     """Take no more associations, finish what runs, end."""
 
 
-FromReceiver: TypeAlias = Listening | Offer | Closed
+FromReceiver: TypeAlias = Listening | Offer | Closed | NotTaken
 ToReceiver: TypeAlias = Answered | Stop
 _from_receiver = msgspec.msgpack.Decoder(FromReceiver)
 _to_receiver = msgspec.msgpack.Decoder(ToReceiver)
@@ -124,6 +136,11 @@ class HandoverClient:
         """Report the end of an association."""
         self._send(Closed(association))
 
+    def not_taken(self, what: Refusable, reason: str) -> None:
+        """Have a refusal counted. See CountRefusal."""
+        with contextlib.suppress(NoCapacity):  # nobody is there to count
+            self._send(NotTaken(what, reason))
+
     def run(self, on_stop: Callable[[], None]) -> None:
         """Take answers until the main process closes its end; `on_stop` when it asks to stop, or is gone."""
         try:
@@ -148,12 +165,24 @@ class HandoverClient:
 
 
 class HandoverServer:
-    """The main process's end. `run` in a task of its own; it ends when the receiver does."""
+    """The main process's end. `run` in a task of its own; it ends when the receiver does.
 
-    def __init__(self, connection: Connection, intake: Intake, association_closed: AssociationClosed) -> None:
+    Associations that were open when the receiver died are closed then.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        intake: Intake,
+        association_closed: AssociationClosed,
+        not_taken: CountRefusal = lambda what, reason: None,
+    ) -> None:
         self._connection = connection
         self._intake = intake
         self._association_closed = association_closed
+        self._not_taken = not_taken
+        self._open: set[str] = set()
+        """Associations that have delivered something."""
         self._arrived: deque[Offer | Closed] = deque()
         self._something = asyncio.Event()
         self._address: asyncio.Future[tuple[str, int]] = asyncio.get_running_loop().create_future()
@@ -173,6 +202,8 @@ class HandoverServer:
                 self._something.clear()
                 while self._arrived:
                     await self._next()
+            for association in sorted(self._open):
+                await self._association_closed(association)
         finally:
             loop.remove_reader(self._connection.fileno())
             if not self._address.done():
@@ -187,12 +218,14 @@ class HandoverServer:
         """One group of offers, or one closed association, in the order they came."""
         first = self._arrived.popleft()
         if isinstance(first, Closed):
+            self._open.discard(first.association)
             await self._association_closed(first.association)
             return
         offers = [first]
         while self._arrived and len(offers) < BATCH and isinstance(following := self._arrived[0], Offer):
             offers.append(following)
             self._arrived.popleft()
+        self._open.update(offer.instance.association for offer in offers)
         outcomes = await self._journal([offer.instance for offer in offers])
         for offer, outcome in zip(offers, outcomes, strict=True):
             self._send(Answered(offer.id, outcome))
@@ -209,6 +242,8 @@ class HandoverServer:
                 match _from_receiver.decode(self._connection.recv_bytes()):
                     case Listening(host, port):
                         self._address.set_result((host, port))
+                    case NotTaken(what, reason):
+                        self._not_taken(what, reason)
                     case Offer() | Closed() as message:
                         self._arrived.append(message)
         except (EOFError, OSError):

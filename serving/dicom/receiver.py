@@ -46,6 +46,10 @@ _SWITCH_S = 0.0005
 default) to get it back is longer than an image takes."""
 
 
+_REJECTED = {3: "calling-ae-title", 7: "called-ae-title"}
+"""The diagnostic of an A-ASSOCIATE-RJ (PS3.8 table 9-21) as the word it is counted under."""
+
+
 def run_receiver(settings: ReceiverSettings, connection: Connection) -> None:
     """Run until told to stop or until the main process is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process hears it, and says when to stop
@@ -166,6 +170,7 @@ class Receiver:
         assoc.acceptor.implementation_version_name = entity.implementation_version_name
         assoc.requestor.address_info = handler.remote
         assoc.bind(evt.EVT_REQUESTED, self._requested)
+        assoc.bind(evt.EVT_REJECTED, self._rejected)
         return assoc
 
     def _requested(self, event: evt.Event) -> None:
@@ -182,6 +187,7 @@ class Receiver:
         )
         if isinstance(whose, Rejected):
             _LOG.warning("association rejected: %s", whose.message)
+            self._handover.not_taken("association", _REJECTED.get(whose.diagnostic, "rejected"))
             assoc.acse.send_reject(whose.result, whose.source, whose.diagnostic)
             assoc.kill()
             return
@@ -189,6 +195,11 @@ class Receiver:
         folder = self._spool.folder(whose, new_association())
         self._open[assoc] = folder
         _LOG.info("association %s of tenant %s requested", folder.association, whose)
+
+    def _rejected(self, event: evt.Event) -> None:
+        """By pynetdicom, of whose reasons only this one can occur here."""
+        _LOG.warning("association rejected: there are %d already", self._settings.dimse.max_associations)
+        self._handover.not_taken("association", "too-many-associations")
 
 
 class _Server(AssociationServer):

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from models.messages import code_in_message
 from serving.config import Route
 
 
@@ -25,7 +26,7 @@ def match_routes(
     """
     own = [route for route in routes if route.tenant == tenant]
     matching = [route for route in own if _matches(route, attributes)]
-    modality = attributes.get("Modality", "") or "empty"
+    modality = code_in_message(attributes.get("Modality", ""))
     if not promoted:
         return Routing((), f"no pipeline is promoted for tenant '{tenant}'")
     if not own:

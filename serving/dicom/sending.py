@@ -5,7 +5,7 @@ import mmap
 import urllib.error
 import urllib.request
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -21,6 +21,7 @@ _CONTEXTS = 128
 _REQUEST_BYTES = 64 << 20
 """One STOW-RS request holds about so much: large enough to be quick, small enough to show progress."""
 _CHUNK_BYTES = 1 << 20
+_PROCESSING_FAILURE = 0x0110
 _SOP_CLASS_UID, _SOP_INSTANCE_UID = 0x00080016, 0x00080018
 
 
@@ -45,6 +46,18 @@ class Sent:
     path: Path
     status: int
     message: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StowAnswer:
+    """What a STOW-RS response says of its files, by SOP Instance UID."""
+
+    stored: frozenset[str]
+    """Referenced SOP Sequence (0008,1199)."""
+    failed: Mapping[str, int]
+    """Failed SOP Sequence (0008,1198): the Failure Reason of each."""
+    unreadable: tuple[int, ...]
+    """Other Failures Sequence (0008,119A): reasons for files whose UIDs the server could not read."""
 
 
 Done = Callable[[Sent], None]
@@ -107,9 +120,9 @@ def send_by_stow(files: Sequence[DicomFile], url: str, *, api_key: str | None, d
     url = url.rstrip("/")
     target = url if "/studies" in url else f"{url}/dicom-web/studies"
     for group in _groups(files):
-        failed = _post(group, target, api_key)
+        answer = _post(group, target, api_key)
         for file in group:
-            done(failed.get(file.sop_instance_uid) or Sent(file.path, 0))
+            done(_outcome(file, answer))
 
 
 def _store(association: Any, file: DicomFile) -> Sent:
@@ -148,8 +161,8 @@ def _groups(files: Sequence[DicomFile]) -> Iterator[list[DicomFile]]:
         yield group
 
 
-def _post(group: Sequence[DicomFile], url: str, api_key: str | None) -> dict[str, Sent]:
-    """One STOW-RS request. Returns: what was not stored, by SOP Instance UID."""
+def _post(group: Sequence[DicomFile], url: str, api_key: str | None) -> StowAnswer:
+    """One STOW-RS request. Raises: NotSent if the answer does not tell what became of the files."""
     boundary = uuid.uuid4().hex
     head = f"--{boundary}\r\nContent-Type: application/dicom\r\n\r\n".encode()
     tail = f"--{boundary}--\r\n".encode()
@@ -166,11 +179,14 @@ def _post(group: Sequence[DicomFile], url: str, api_key: str | None) -> dict[str
             answer = response.read()
     except urllib.error.HTTPError as error:
         answer = error.read()
-        if b"00081198" not in answer and b"0008119A" not in answer:
+        if b"00081198" not in answer and b"0008119A" not in answer:  # it is not about the files
             raise NotSent(_said(answer) or f"the server answered {error.code} {error.reason}") from error
     except (urllib.error.URLError, TimeoutError, ConnectionError) as error:
         raise NotSent(f"no server answers at {url}: {getattr(error, 'reason', error)}") from error
-    return _failed(group, json.loads(answer or b"{}"))
+    try:
+        return stow_answer(json.loads(answer))
+    except (ValueError, AttributeError, TypeError, LookupError) as error:
+        raise NotSent(f"what {url} answers is no STOW-RS response in JSON") from error
 
 
 def _body(group: Sequence[DicomFile], head: bytes, tail: bytes) -> Iterator[bytes]:
@@ -183,14 +199,32 @@ def _body(group: Sequence[DicomFile], head: bytes, tail: bytes) -> Iterator[byte
     yield tail
 
 
-def _failed(group: Sequence[DicomFile], answer: dict[str, Any]) -> dict[str, Sent]:
-    paths = {file.sop_instance_uid: file.path for file in group}
-    failed = {}
-    for item in answer.get("00081198", {}).get("Value", []):
-        uid = item["00081155"]["Value"][0]
-        code = int(item["00081197"]["Value"][0])
-        failed[uid] = Sent(paths.get(uid, Path()), code, f"failure reason 0x{code:04X}")
-    return failed
+def stow_answer(answer: dict[str, Any]) -> StowAnswer:
+    """Read a Store Instances Response Module (PS3.18 Annex I). Raises: what reading wrong JSON raises."""
+
+    def items(tag: str) -> Sequence[dict[str, Any]]:
+        found: Sequence[dict[str, Any]] = answer.get(tag, {}).get("Value", [])
+        return found
+
+    def reason(item: dict[str, Any]) -> int:
+        return int(item["00081197"]["Value"][0])
+
+    return StowAnswer(
+        stored=frozenset(item["00081155"]["Value"][0] for item in items("00081199")),
+        failed={item["00081155"]["Value"][0]: reason(item) for item in items("00081198")},
+        unreadable=tuple(reason(item) for item in items("0008119A")),
+    )
+
+
+def _outcome(file: DicomFile, answer: StowAnswer) -> Sent:
+    """Stored is only what the server lists as stored."""
+    code = answer.failed.get(file.sop_instance_uid)
+    if code is not None:
+        return Sent(file.path, code, f"failure reason 0x{code:04X}")
+    if file.sop_instance_uid in answer.stored:
+        return Sent(file.path, 0)
+    code = next(iter(answer.unreadable), _PROCESSING_FAILURE)
+    return Sent(file.path, code, f"not among what the server lists as stored (failure reason 0x{code:04X})")
 
 
 def _said(answer: bytes) -> str:

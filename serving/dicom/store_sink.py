@@ -33,6 +33,8 @@ class SpoolSink:
         self._transfer_syntax_uid = transfer_syntax_uid
         self._incoming: Incoming | None = None
         self._failure: RequestError | None = None
+        self._journal_refused = False
+        """It is counted where the journal is."""
         beginning = file_beginning(
             sop_class_uid=sop_class_uid,
             sop_instance_uid=sop_instance_uid,
@@ -65,9 +67,12 @@ class SpoolSink:
             self._keep()
         except RequestError as error:
             _LOG.warning("C-STORE refused in %s: %s", self._folder.association, error.message)
+            if not self._journal_refused:
+                self._handover.not_taken("image", error.reason)
             return answer_for(error).dimse, error.message, error.tag
         except Exception as error:  # ours, but the peer must have its answer and the others their service
             _LOG.error("C-STORE failed in %s: %s", self._folder.association, type(error).__name__)
+            self._handover.not_taken("image", "processing-failure")
             return PROCESSING_FAILURE, "Processing failure.", None
         finally:
             self.discard()
@@ -94,6 +99,7 @@ class SpoolSink:
         if outcome != Accepted():
             Path(file.path).unlink(missing_ok=True)
         if isinstance(outcome, Refused):
+            self._journal_refused = True
             raise outcome.as_error()
 
     def _header(self, incoming: Incoming) -> Header:

@@ -13,7 +13,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.requests import ClientDisconnect
 
 from serving.answers import answer_for
-from serving.dicom.handover import Refused
+from serving.dicom.handover import CountRefusal, Refused
 from serving.dicom.header import file_meta
 from serving.dicom.instance import (
     STUDY_INSTANCE_UID,
@@ -41,6 +41,7 @@ from serving.errors import (
     NoCapacity,
     RequestError,
     SopClassUnsupported,
+    TimedOut,
     TooLarge,
     TransferSyntaxUnsupported,
 )
@@ -84,7 +85,8 @@ def stow_router(services: DicomWebServices) -> APIRouter:
             tenant = services.tenant_of(request)
             checked_uids(study=study)
             outcomes = await _receive(services, tenant, request, study)
-        except RequestError:
+        except RequestError as error:
+            services.not_taken("association", error.reason)
             await _drain(request)
             raise
         return json_answer(_report(outcomes, base_url(request)), _http_status(outcomes))
@@ -114,7 +116,7 @@ async def _receive(services: DicomWebServices, tenant: str, request: Request, st
         raise _too_large(services)
     services.spool.check_free()
     folder = services.spool.folder(tenant, new_association())
-    receiving = _Receiving(folder, kind.boundary, study)
+    receiving = _Receiving(folder, kind.boundary, study, services.not_taken)
     outcomes = Outcomes(failures=receiving.failures)
     _LOG.info("request %s of tenant %s", folder.association, tenant)
     try:
@@ -132,7 +134,7 @@ async def _receive(services: DicomWebServices, tenant: str, request: Request, st
 
 async def _blocks(request: Request, services: DicomWebServices) -> AsyncIterator[bytes]:
     block, received = bytearray(), 0
-    async for chunk in request.stream():
+    async for chunk in _chunks(request, services.idle_timeout_s):
         received += len(chunk)
         if received > services.max_body_bytes:
             raise _too_large(services)
@@ -142,6 +144,20 @@ async def _blocks(request: Request, services: DicomWebServices) -> AsyncIterator
             block.clear()
     if block:
         yield bytes(block)
+
+
+async def _chunks(request: Request, idle_timeout_s: float) -> AsyncIterator[bytes]:
+    """The body as it comes. Raises: TimedOut."""
+    stream = aiter(request.stream())
+    try:
+        while True:
+            async with asyncio.timeout(idle_timeout_s):
+                chunk = await anext(stream)
+            yield chunk
+    except StopAsyncIteration:
+        return
+    except TimeoutError as error:
+        raise TimedOut(f"Nothing more of the body came in {idle_timeout_s:g} s.") from error
 
 
 async def _journal(
@@ -173,12 +189,15 @@ async def _finish(
 class _Receiving:
     """The parts of one request: each a file in the spool. Called by one thread at a time."""
 
-    def __init__(self, folder: SpoolFolder, boundary: bytes, study: str | None) -> None:
+    def __init__(
+        self, folder: SpoolFolder, boundary: bytes, study: str | None, not_taken: CountRefusal
+    ) -> None:
         self.parser = RelatedParser(boundary, self._begin)
         self.finished: list[ReceivedInstance] = []
         self.failures: list[Failure] = []
         self._folder = folder
         self._study = study
+        self.not_taken = not_taken
         self._open: _DicomPart | None = None
 
     def fail(self, error: RequestError, sop_class_uid: str = "", sop_instance_uid: str = "") -> None:
@@ -235,6 +254,7 @@ class _DicomPart:
         except RequestError as error:
             uids = (header.sop_class_uid, header.sop_instance_uid) if header is not None else ()
             self._receiving.fail(error, *uids)
+            self._receiving.not_taken("image", error.reason)
         finally:
             self.discard()
 

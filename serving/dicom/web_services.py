@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 from fastapi import Request, Response
 
-from serving.dicom.handover import AssociationClosed, Intake
+from serving.dicom.handover import AssociationClosed, CountRefusal, Intake
 from serving.dicom.instance import is_uid
 from serving.dicom.spool import Spool
 from serving.errors import BadRequest
@@ -32,6 +32,9 @@ class DicomWebServices:
     """A STOW-RS request counts as an association."""
     spool: Spool
     max_body_bytes: int
+    idle_timeout_s: float = 60.0
+    """A request whose body stalls for so long is given up."""
+    not_taken: CountRefusal = lambda what, reason: None
 
 
 def checked_uids(**uids: str | None) -> None:

@@ -1,5 +1,7 @@
 """Every metric of the server, in one registry of one process. Labels never carry patient data."""
 
+from typing import Literal
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 _SECONDS = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20, 40, 80, 160, 320, 640)
@@ -17,6 +19,12 @@ class Metrics:
         self.image_bytes = Counter("lightbox_image_bytes_received", "Bytes acknowledged", registry=r)
         self.refused_images = Counter(
             "lightbox_images_refused", "Images not acknowledged", ["reason"], registry=r
+        )
+        self.rejected_associations = Counter(
+            "lightbox_associations_rejected",
+            "Associations and STOW-RS requests refused as a whole",
+            ["reason"],
+            registry=r,
         )
         self.series = Counter("lightbox_series_complete", "Series completed", ["reason"], registry=r)
         self.jobs = Counter("lightbox_jobs", "Jobs ended", ["pipeline", "state"], registry=r)
@@ -39,6 +47,11 @@ class Metrics:
         self.deliveries = Counter(
             "lightbox_deliveries", "Attempts to send a result", ["destination", "state"], registry=r
         )
+
+    def not_taken(self, what: Literal["image", "association"], reason: str) -> None:
+        """Count what a front door refused; `reason` is one of few words."""
+        counter = self.refused_images if what == "image" else self.rejected_associations
+        counter.labels(reason).inc()
 
     def stage_finished(self, stage: str, pool: str, seconds: float, cpu_seconds: float) -> None:
         self.stage_runs.labels(stage, pool).inc()

@@ -19,7 +19,7 @@ from loadtest.benches.demo.results import fetch
 from loadtest.benches.demo.sent import Sent, own_series, phantom, salt_of
 from loadtest.benches.demo.tables import Story, as_json, print_story
 from loadtest.benches.say import Say, progress_lines
-from loadtest.client import Job, ServerSaid, TookTooLong
+from loadtest.client import Job, NotAllStored, ServerSaid, TookTooLong
 from loadtest.senders import NotStored, send_by_cstore
 from loadtest.server import BUNDLED, LightboxServer, ServerFailed
 
@@ -98,7 +98,7 @@ def _send_and_wait(server: LightboxServer, series: Sequence[Sent], folder: Path,
         began = time.monotonic()
         try:
             _send(server, sent)
-        except NotStored as error:
+        except (NotStored, NotAllStored) as error:
             story.problems.append(f"{sent.name} was not stored: {error}")
             story.sent.remove(sent)
             continue
@@ -128,9 +128,7 @@ def _send_and_wait(server: LightboxServer, series: Sequence[Sent], folder: Path,
 def _send(server: LightboxServer, sent: Sent) -> None:
     files = sent.study.instances
     if sent.door == "STOW-RS":
-        answer = server.client().stow([instance.data for instance in files])
-        if failed := answer.get("00081198", {}).get("Value"):
-            raise DemoFailed(f"{sent.name}: {len(failed)} of {len(files)} images were refused")
+        server.client().store([instance.data for instance in files])
         return
     send_by_cstore(
         files,
