@@ -1,6 +1,11 @@
 # The server in a container: `docker build -t lightbox .`, then
 #   docker run --read-only --tmpfs /tmp --shm-size 2g -p 127.0.0.1:8640:8640 -p 127.0.0.1:11112:11112 \
+#       -e LIGHTBOX_TENANTS='[{"name": "local", "peers": ["192.0.2.0/24"], "api_keys_sha256": ["..."]}]' \
 #       -v lightbox-data:/data lightbox
+# A tenant without a key is served over HTTP on loopback only, and the container listens on every address: without
+# a key everything but /healthz, /readyz and /metrics answers 401. The SHA-256 of one: printf %s "$KEY" | sha256sum.
+# `peers` says who may send by C-STORE; without it whoever reaches the published port.
+# Pipelines: docker run --rm -v lightbox-data:/data lightbox lightbox compile ct-lungs, and likewise promote.
 # tests/test_packaging_dockerfile.py runs the same install and start commands without docker.
 
 FROM python:3.11-slim-bookworm AS build

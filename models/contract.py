@@ -5,7 +5,6 @@ Kept apart from the pipeline language because serving checks contracts without r
 
 from dataclasses import dataclass
 
-from models.errors import InputRefused
 from models.messages import code_in_message
 
 
@@ -87,11 +86,6 @@ class Contract:
         )
         found = (_outside(*clause) for clause in judged)
         return tuple(dict.fromkeys(Violation("outside-contract", text) for text in found if text))
-
-    def check(self, facts: SeriesFacts) -> None:
-        """Raises: InputRefused naming everything that is outside this contract, in one sentence."""
-        if violations := self.violations(facts):
-            raise InputRefused(violations[0].reason, "; ".join(v.message for v in violations))
 
 
 _RANGES = (

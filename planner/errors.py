@@ -5,7 +5,7 @@ PlannerError
 ├── NotPromoted        a tenant has no plan of that name
 ├── NotChecked         promotion without a passed golden check
 ├── CannotCompute      a plan that this version of Lightbox has no operators for
-├── Unreadable         a plan or a binding in the store that is none that this version reads (a StoreError too)
+├── Unreadable         bytes in the store that are no plan or binding of ours (a StoreError as well)
 └── RuleBroke          a rewrite rule changed what it promised to keep: our bug, named
 """
 

@@ -1,4 +1,4 @@
-"""Who compiles, promotes or rolls back takes turns: each reads all live plans, then names a binding of them."""
+"""Those who compile, promote or roll back take turns: each reads all live plans and names their binding."""
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager

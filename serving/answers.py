@@ -27,7 +27,6 @@ ANSWERS: Mapping[type[RequestError], Answer] = {
     RequestError: Answer(http=500, dimse=PROCESSING_FAILURE),
     errors.BadRequest: Answer(http=400, dimse=0xC000),
     errors.NotAuthenticated: Answer(http=401, dimse=0x0124),
-    errors.NotAllowed: Answer(http=403, dimse=0x0124),
     errors.NotFound: Answer(http=404, dimse=0x0112),
     errors.NotAcceptable: Answer(http=406, dimse=PROCESSING_FAILURE),
     errors.MediaTypeUnsupported: Answer(http=415, dimse=0xC000),

@@ -3,7 +3,6 @@
 RequestError
 ├── BadRequest               the request itself cannot be read (400)
 ├── NotAuthenticated         no valid key, where one is needed
-├── NotAllowed               known, but not for this
 ├── NotFound                 this tenant has no such object
 ├── NotAcceptable            none of the media types the client takes can be given
 ├── MediaTypeUnsupported     a body (or a part of it) of another kind than DICOM
@@ -43,10 +42,6 @@ class BadRequest(RequestError):
 
 class NotAuthenticated(RequestError):
     """No API key, or one that nobody has."""
-
-
-class NotAllowed(RequestError):
-    """The peer is known, and this is not for it."""
 
 
 class NotFound(RequestError):

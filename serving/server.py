@@ -70,7 +70,10 @@ async def _run(
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    with contextlib.closing(Database(place.journal)) as database, open_store(place.store, verify_on_read=True) as store:
+    with (
+        contextlib.closing(Database(place.journal)) as database,
+        open_store(place.store, verify_on_read=True) as store,
+    ):
         server = Server(config, place, context, database, store)
         try:
             async with asyncio.TaskGroup() as tasks:

@@ -1,13 +1,21 @@
 """What the end-to-end tests share: sending with Debian's own clients, waiting for jobs."""
 
+import contextlib
+import os
 import shutil
+import signal
+import socket
 import subprocess
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from pydicom import dcmread
+from pynetdicom import AE
+from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.presentation import build_context
 
 from loadtest.client import LightboxClient
 from loadtest.server import LightboxServer
@@ -60,3 +68,59 @@ def copy_of_store(store: Path, folder: Path) -> Path:
 def jobs_by_pipeline(jobs: Iterable[dict[str, Any]]) -> dict[str, dict[str, Any]]:
     """Of one study."""
     return {job["pipeline"]: job for job in jobs}
+
+
+def wait_until(holds: Callable[[], bool], what: str, *, deadline_s: float = DEADLINE_S) -> None:
+    """Wait, with a deadline, for something the server does."""
+    until = time.monotonic() + deadline_s
+    while not holds():
+        assert time.monotonic() < until, f"not after {deadline_s:g} s: {what}"
+        time.sleep(0.02)
+
+
+def wait_until_running(client: LightboxClient, study: str) -> None:
+    """Wait until a job of the study runs."""
+    wait_until(
+        lambda: any(job["state"] == "RUNNING" for job in client.jobs(study=study)), "a job of the study runs"
+    )
+
+
+@contextlib.contextmanager
+def held_workers(client: LightboxClient) -> Iterator[None]:
+    """Hold the worker processes, and so whatever is computed, until the end of the block."""
+    pids = [pid for pool in client.status()["pools"].values() for pid in pool["pids"]]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
+
+
+def c_store(
+    server: LightboxServer, data_set: bytes, *, sop_class: str, sop_instance: str, syntax: str
+) -> tuple[int, str]:
+    """Send these very bytes as a data set, as no decent client would: status and error comment."""
+    entity = AE()
+    entity.requested_contexts = [build_context(sop_class, syntax)]
+    association = entity.associate(server.dimse_host, server.dimse_port, ae_title=server.ae_title)
+    assert association.is_established
+    request = C_STORE()
+    request.MessageID, request.Priority = 1, 0
+    request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = sop_class, sop_instance
+    request.DataSet = BytesIO(data_set)
+    association._reactor_checkpoint.clear()  # or it takes the answer itself, now and then
+    association.dimse.send_msg(request, association.accepted_contexts[0].context_id or 0)
+    _, response = association.dimse.get_msg(block=True)
+    association._reactor_checkpoint.set()
+    association.release()
+    assert isinstance(response, C_STORE)
+    return int(response.Status or 0), str(response.ErrorComment or "")

@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import socket
 import subprocess
 import time
 import urllib.error
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.conftest import absent, program
+from tests.end_to_end import free_port
 
 PLUGIN = Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so")
 DEADLINE_S = 60.0
@@ -42,7 +42,7 @@ def running_orthanc(folder: Path, *, dicom_port: int = 0) -> Iterator[Orthanc]:
     executable = program("Orthanc", "orthanc", folder="/usr/sbin")
     if not PLUGIN.exists():
         absent("needs Orthanc's DICOMweb plugin: apt-get install orthanc-dicomweb")
-    dicom_port, http_port = dicom_port or _free_port(), _free_port()
+    dicom_port, http_port = dicom_port or free_port(), free_port()
     configuration = folder / "orthanc.json"
     configuration.write_text(
         json.dumps(
@@ -83,8 +83,3 @@ def _wait_until_up(orthanc: Orthanc) -> None:
         except (urllib.error.URLError, ConnectionError):
             assert time.monotonic() < until, "Orthanc did not start"
             time.sleep(0.1)
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])

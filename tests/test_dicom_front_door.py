@@ -18,6 +18,7 @@ from serving.dicom.handover import Accepted, Outcome
 from serving.dicom.instance import ReceivedInstance
 from serving.front_door import FrontDoor
 from serving.intake import Intake
+from serving.observe.metrics import Metrics
 from serving.processes import start_fork_server
 from serving.workplace import Workplace
 from tests.dicom_front import ct_image
@@ -82,6 +83,15 @@ def send_one(address: tuple[str, int]) -> None:
     association = entity.associate(*address, ae_title="LIGHTBOX")
     assert association.is_established
     assert association.send_c_store(ct_image()).Status == 0
+
+
+def test_refusals_are_metrics_by_reason() -> None:
+    metrics = Metrics()
+    metrics.not_taken("image", "bad-dataset")
+    metrics.not_taken("association", "called-ae-title")
+    text = metrics.render().decode()
+    assert 'lightbox_images_refused_total{reason="bad-dataset"} 1.0' in text
+    assert 'lightbox_associations_rejected_total{reason="called-ae-title"} 1.0' in text
 
 
 def test_a_receiver_that_dies_is_back_at_its_address_and_its_associations_are_closed(tmp_path: Path) -> None:

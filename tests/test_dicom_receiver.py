@@ -294,10 +294,9 @@ STORE_WITHOUT_DATA = p_data(1, 3, store_command(data_set=False))
         [p_data(1, 1, bytes(60_000))] * 2,
         [p_data(1, 0, bytes(60_000))],
         [STORE_WITHOUT_DATA, p_data(1, 0, bytes(60_000))],
-        [STORE_WITHOUT_DATA[:1] + STORE_WITHOUT_DATA[6:]],
         [one_pdu([STORE_WITHOUT_DATA] * 40)],
     ],
-    ids=["endless command", "data without command", "data after none was announced", "no PDU", "unanswered"],
+    ids=["endless command", "data without command", "data after none was announced", "unanswered"],
 )
 def test_what_would_gather_in_memory_or_on_disk_ends_its_association(
     front: Front, flood: list[bytes]

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from serving.config import Config
 from serving.dicom import spool as spool_module
 from serving.dicom.spool import FILES_PER_FOLDER, Spool
 from serving.errors import NoCapacity, TooLarge
+from serving.workplace import occupy
 
 
 def files_below(folder: Path) -> list[Path]:
@@ -141,6 +143,21 @@ def test_a_folder_that_another_has_made_is_synced_all_the_same(
     synced.clear()
     spool.folder("local", "a2").begin().finish()
     assert tmp_path / "spool" not in synced
+
+
+def test_the_servers_folders_and_their_parents_are_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced = recorded_syncs(monkeypatch)
+    (tmp_path / "made-before").mkdir()
+    for data in (tmp_path / "made-before", tmp_path / "new" / "data"):
+        synced.clear()
+        with occupy(Config(data_dir=data)) as place:
+            assert data.parent in synced
+            assert data in synced  # for the store in it
+            synced.clear()
+            Spool(place.results, min_free_bytes=0)
+            assert data in synced
 
 
 def test_the_disk_is_looked_at_again_while_a_large_object_comes(tmp_path: Path) -> None:

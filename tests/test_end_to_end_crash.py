@@ -4,7 +4,6 @@ import hashlib
 import os
 import signal
 import sqlite3
-import time
 from pathlib import Path
 
 from pydicom import dcmread
@@ -12,20 +11,13 @@ from pydicom import dcmread
 from loadtest.client import LightboxClient
 from loadtest.processes import process_tree
 from loadtest.server import LightboxServer
-from tests.end_to_end import DEADLINE_S, ended_jobs, send, study_of
+from tests.end_to_end import ended_jobs, send, study_of, wait_until_running
 
 
 def kill(server: LightboxServer) -> None:
     """SIGKILL to the main process and whatever it had started, as a power cut would."""
     for pid in process_tree(server.pid):
         os.kill(pid, signal.SIGKILL)
-
-
-def wait_until_running(client: LightboxClient, study: str) -> None:
-    until = time.monotonic() + DEADLINE_S
-    while not any(job["state"] == "RUNNING" for job in client.jobs(study=study)):
-        assert time.monotonic() < until, "no job ever ran"
-        time.sleep(0.02)
 
 
 def result_digests(client: LightboxClient, study: str) -> dict[str, str]:

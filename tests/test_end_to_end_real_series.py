@@ -60,7 +60,8 @@ def mask(
     seg = read_segmentation(client.result(job["id"], output))
     images = [str(header.SOPInstanceUID) for header in headers]
     shape = (headers[0].Rows, headers[0].Columns)
-    return np.any([seg.stacked(segment, images, shape) for segment in segments], axis=0)
+    found: NDArray[np.bool_] = np.any([seg.stacked(segment, images, shape) for segment in segments], axis=0)
+    return found
 
 
 def measured(job: dict[str, Any], quantity: str) -> dict[str, float | None]:

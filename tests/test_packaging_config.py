@@ -28,7 +28,7 @@ def refused(path: Path | None = None) -> str:
         (
             "LIGHTBOX_HTPP__PORT",
             "80",
-            "LIGHTBOX_HTPP__PORT is no setting of Lightbox; did you mean LIGHTBOX_HTTP",
+            "LIGHTBOX_HTPP__PORT is no setting of Lightbox; did you mean LIGHTBOX_HTTP?",
         ),
         ("LIGHTBOX_PORT", "80", "LIGHTBOX_PORT is no setting"),
         (

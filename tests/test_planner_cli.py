@@ -122,3 +122,65 @@ def test_an_error_in_a_file_names_file_line_and_key(store: Path, tmp_path: Path)
     result = lightbox(store, "compile", mine)
     assert result.exit_code == 2
     assert result.stderr.startswith(f"lightbox: {mine}:3: steps.air.max_hy: ")
+
+
+def configured(folder: Path) -> Path:
+    """A configuration whose data are in `folder`, with one tenant."""
+    path = folder / "lightbox.toml"
+    path.write_text(
+        f'data_dir = "{folder / "data"}"\n[[tenants]]\nname = "north"\n[[routes]]\ntenant = "north"\n',
+        encoding="utf-8",
+    )
+    return path
+
+
+@pytest.mark.parametrize("by", ["option", "environment"])
+def test_every_command_goes_by_the_servers_configuration(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, by: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = configured(tmp_path)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "server.json").write_text('{"http": "http://127.0.0.1:1"}', encoding="utf-8")
+    first = ["--config", str(path)] if by == "option" else []
+    if by == "environment":
+        monkeypatch.setenv("LIGHTBOX_CONFIG", str(path))
+
+    def run(*words: str) -> Result:
+        return CliRunner().invoke(app, [*first, *words])
+
+    compiled = answer(run("compile", "ct-lungs", "--no-measure", "--json"))
+    assert answer(run("promote", "ct-lungs", "--tenant", "north", "--skip-check", "--json"))
+    assert answer(run("explain", "--json"))["pipelines"]
+    assert answer(run("store", "ls", "tenant/", "--json")) == {
+        "tenant/north/ct-lungs": compiled["plans"][0]["plan"]
+    }
+    assert "no server answers at http://127.0.0.1:1:" in run("jobs").stderr
+    assert "no server answers at http://127.0.0.1:1:" in run("results").stderr
+    assert (tmp_path / "data" / "store").is_dir()
+    assert not (tmp_path / "lightbox-data").exists()
+
+
+def test_a_configuration_is_forgotten_with_the_command_that_named_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert CliRunner().invoke(app, ["--config", str(configured(tmp_path)), "store", "ls"]).exit_code == 0
+    assert CliRunner().invoke(app, ["store", "ls"]).exit_code == 0
+    assert (tmp_path / "lightbox-data" / "store").is_dir()
+
+
+@pytest.mark.parametrize("command", ["promote", "rollback"])
+@pytest.mark.parametrize("tenant", ["a/b", "North", "", "-x", "x" * 64, "local\n"])
+def test_what_no_tenant_can_be_called_is_refused(store: Path, command: str, tenant: str) -> None:
+    result = lightbox(store, command, "ct-lungs", "--tenant", tenant)
+    assert result.exit_code == 2
+    assert "is no tenant's name" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["promote", "rollback"])
+def test_a_tenant_that_the_configuration_does_not_know_is_refused(tmp_path: Path, command: str) -> None:
+    path = configured(tmp_path)
+    result = CliRunner().invoke(app, ["--config", str(path), command, "ct-lungs", "--tenant", "south"])
+    assert result.exit_code == 2
+    assert result.stderr == "lightbox: --tenant: the configuration has no tenant 'south', but north\n"

@@ -256,9 +256,9 @@ def test_a_rollback_binds_its_target_and_not_the_history_before_it(store: Store)
     assert binding_of(store).plans.keys() == {str(plans[2].digest)}
     assert rollback_fakes(store, "local", "things").plan == plans[1].digest
     assert binding_of(store).plans.keys() == {str(plans[1].digest), str(plans[2].digest)}
+    assert rollback_fakes(store, "local", "things").plan == plans[0].digest
     with pytest.raises(NothingToRollBackTo):
-        for _ in range(2):
-            rollback_fakes(store, "local", "things")
+        rollback_fakes(store, "local", "things")
 
 
 def test_two_compiles_at_once_are_both_in_the_binding(tmp_path: Path) -> None:

@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from models.operators.registry import OPERATORS
+from object_store.errors import ObjectCorrupt
+from object_store.opening import open_store
+from planner.resources import StoreResources
 
 HEAVY = frozenset({"scipy", "highdicom", "pydicom"})
 """What kernels import when they first run. (Networks are built, and their runtime imported, by digest.)"""
@@ -75,3 +78,14 @@ def test_an_operator_names_every_heavy_package_that_its_kernel_imports(word: str
 def test_whatever_an_operator_names_can_be_imported(word: str) -> None:
     for name in OPERATORS[word].imports:
         import_module(name)
+
+
+def test_a_network_with_a_damaged_bit_is_not_computed_with(tmp_path: Path) -> None:
+    with open_store(tmp_path) as store:
+        digest = store.objects.put(b"a graph and its weights")
+    (path,) = (path for path in (tmp_path / "objects").rglob("*") if path.is_file())
+    path.chmod(0o644)
+    path.write_bytes(b"a graph and its weighty")
+    for load in (StoreResources(tmp_path).network, StoreResources(tmp_path).parameters):
+        with pytest.raises(ObjectCorrupt):
+            load(str(digest))

@@ -3,6 +3,8 @@
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,13 @@ VARIANTS = [f"ct-lungs-net-{site.name}" for site in SITES]
 Arrays = Mapping[str, NDArray[Any]]
 
 
+def needed(package: str) -> Any:
+    """A package that only tests and training need."""
+    if find_spec(package) is None:
+        absent(f"needs the package {package}")
+    return import_module(package)
+
+
 def read(name: str) -> Pipeline:
     return read_pipeline(pipeline_path(name))
 
@@ -49,7 +58,7 @@ def session() -> OnnxSession:
 @pytest.fixture(scope="module")
 def defaults(session: OnnxSession) -> Arrays:
     """The normalisation tensors as the graph has them."""
-    onnx = pytest.importorskip("onnx")
+    onnx = needed("onnx")
     initialisers = onnx.load(str(GRAPH)).graph.initializer
     tensors = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in initialisers}
     return {name: tensors[name] for name in session.default_names}
@@ -90,7 +99,7 @@ def test_feeding_the_defaults_changes_no_bit(
 def test_feeding_a_variant_equals_a_graph_that_has_its_tensors(
     variant: str, session: OnnxSession, image: NDArray[np.float32]
 ) -> None:
-    onnx = pytest.importorskip("onnx")
+    onnx = needed("onnx")
     parameters = read_parameters(ZOO / f"{variant}.npz")
     model = onnx.load(str(GRAPH))
     for tensor in model.graph.initializer:
@@ -207,7 +216,7 @@ def test_it_finds_the_lungs_of_a_real_chest_it_never_saw(chest: Volume) -> None:
 
 
 def test_it_agrees_with_another_network_on_the_real_chest(chest: Volume, shared_data: Path) -> None:
-    pytest.importorskip("nibabel")
+    needed("nibabel")
     expected = expected_mask(shared_data, chest).labels[::8] > 0
     assert dice(lungs_of(read("ct-lungs-net"), few_slices(chest, 8)).labels > 0, expected) >= 0.93
 
@@ -222,7 +231,7 @@ def test_specks_are_dropped_from_each_lung_by_itself() -> None:
 
 
 def test_onnx_bytes_depend_on_the_weights_alone(defaults: Arrays) -> None:
-    pytest.importorskip("onnx")
+    needed("onnx")
     from models.training.export import NORM_TENSORS, write_onnx
 
     weights = weights_in(GRAPH)

@@ -191,7 +191,9 @@ def _counted(runs: Mapping[str, Sequence[Run]], name: str) -> Figure:
 
 def _alone(runs: Mapping[str, Sequence[Run]], quantity: Callable[[Run], float]) -> list[float]:
     """The sum over the pipelines alone, by round."""
-    return [sum(map(quantity, of_round)) for of_round in zip(*(runs[name] for name in CLASSICAL), strict=True)]
+    return [
+        sum(map(quantity, of_round)) for of_round in zip(*(runs[name] for name in CLASSICAL), strict=True)
+    ]
 
 
 def _key(side: str) -> str:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from models.values import Series, Value, ValueType
 
-Parameter: TypeAlias = str | int | float | bool | None | tuple["Parameter", ...]
+Parameter: TypeAlias = str | int | float | bool | tuple["Parameter", ...] | None
 """What a field of an operator may hold: JSON values, with tuples for lists."""
 
 
@@ -98,7 +98,7 @@ class Operator:
 
     @abstractmethod
     def infer(self, inputs: Sequence[ValueType]) -> ValueType:
-        """The type of the result. Raises PipelineError (key = the parameter or `of`) if `inputs` do not fit."""
+        """The type of the result. Raises PipelineError (key: a parameter or `of`) if `inputs` do not fit."""
 
     @abstractmethod
     def apply(self, inputs: Sequence[Value], context: KernelContext) -> Value:

@@ -42,9 +42,7 @@ def check_tenant(name: str, *, configured: bool) -> None:
     from serving.config import TENANT_NAME
 
     if not re.fullmatch(TENANT_NAME, name):
-        fail(
-            f"--tenant: '{name}' is no name of a tenant: lower-case letters, digits, '-' and '_', at most 63"
-        )
+        fail(f"--tenant: '{name}' is no tenant's name, which is of a-z, 0-9, '-' and '_', 63 at most")
     if configured:
         known = [tenant.name for tenant in configuration().tenants]
         if name not in known:

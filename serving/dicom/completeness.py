@@ -5,7 +5,6 @@ images show no gap; with a gap, or while a sender stays connected, only after a 
 Even spacing is evidence, not proof: a series cut at one end looks whole (DESIGN.md, early work).
 """
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -91,6 +90,6 @@ def plane_of(attributes: Mapping[str, str]) -> Plane | None:
     except (KeyError, ValueError):
         return None
     place_mm = x * (b * f - c * e) + y * (c * d - a * f) + z * (a * e - b * d)
-    if not (all(map(math.isfinite, (a, b, c, d, e, f))) and abs(place_mm) < FARTHEST_MM):
+    if not abs(place_mm) < FARTHEST_MM:  # nan too, which any inf or nan above leads to
         return None
     return tuple(round(part, 2) for part in (a, b, c, d, e, f)), round(place_mm, 3)

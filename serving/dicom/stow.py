@@ -87,7 +87,8 @@ def stow_router(services: DicomWebServices) -> APIRouter:
             outcomes = await _receive(services, tenant, request, study)
         except RequestError as error:
             services.not_taken("association", error.reason)
-            await _drain(request)
+            if not isinstance(error, TimedOut):  # that one sends nothing any more
+                await _drain(request)
             raise
         return json_answer(_report(outcomes, base_url(request)), _http_status(outcomes))
 
