@@ -203,9 +203,7 @@ class Segmentation:
     notes: tuple[str, ...] = field(default=())
 
 
-Value: TypeAlias = (
-    Series | Images | Volume | LabelMap | ProbabilityMap | Measurements | Segmentation
-)
+Value: TypeAlias = Series | Images | Volume | LabelMap | ProbabilityMap | Measurements | Segmentation
 
 
 def spacing_mm(affine: Affine) -> tuple[float, float, float]:

@@ -18,6 +18,7 @@ from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.presentation import build_context
 
 from loadtest.client import LightboxClient
+from loadtest.processes import process_tree
 from loadtest.server import LightboxServer
 from tests.conftest import program
 
@@ -97,6 +98,13 @@ def held_workers(client: LightboxClient) -> Iterator[None]:
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
+
+
+def kill(server: LightboxServer) -> None:
+    """SIGKILL to the main process and whatever it had started, as a power cut would."""
+    for pid in process_tree(server.pid):
+        with contextlib.suppress(ProcessLookupError):  # the others end when the first one is gone
+            os.kill(pid, signal.SIGKILL)
 
 
 def free_port() -> int:

@@ -9,15 +9,8 @@ from pathlib import Path
 from pydicom import dcmread
 
 from loadtest.client import LightboxClient
-from loadtest.processes import process_tree
 from loadtest.server import LightboxServer
-from tests.end_to_end import ended_jobs, send, study_of, wait_until_running
-
-
-def kill(server: LightboxServer) -> None:
-    """SIGKILL to the main process and whatever it had started, as a power cut would."""
-    for pid in process_tree(server.pid):
-        os.kill(pid, signal.SIGKILL)
+from tests.end_to_end import ended_jobs, kill, send, study_of, wait_until_running
 
 
 def result_digests(client: LightboxClient, study: str) -> dict[str, str]:

@@ -4,10 +4,10 @@ import json
 import shutil
 import zipfile
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import nibabel
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -16,6 +16,7 @@ from pydicom import dcmread
 from loadtest.client import LightboxClient
 from loadtest.segmentation import dice, read_segmentation
 from loadtest.server import LightboxServer
+from tests.conftest import absent
 from tests.end_to_end import ended_jobs, jobs_by_pipeline, send, study_of
 
 
@@ -75,6 +76,10 @@ def measured(job: dict[str, Any], quantity: str) -> dict[str, float | None]:
 
 def reference(path: Path, *, rows_run_the_other_way: bool) -> NDArray[Any]:
     """A NIfTI label map as [slices, rows, columns] of the DICOM images."""
+    if find_spec("nibabel") is None:
+        absent("needs the package nibabel")
+    import nibabel
+
     labels = np.asarray(nibabel.load(path).dataobj).transpose(2, 1, 0)
     return labels[:, ::-1] if rows_run_the_other_way else labels
 

@@ -5,6 +5,8 @@ from pathlib import Path
 from serving.config import Destination
 
 MAX_BACKOFF_S = 300.0
+_CONNECT_S = 5.0
+"""Until the TCP connection stands: a server that is told to stop waits for it."""
 _TIMEOUT_S = 30.0
 """For the association, and for each answer. A guess: archives that index while storing take seconds."""
 
@@ -30,9 +32,8 @@ def send_file(path: str | Path, destination: Destination) -> None:
     syntax = dataset.file_meta.TransferSyntaxUID
     entity = AE(ae_title=destination.calling_ae_title)
     entity.add_requested_context(dataset.SOPClassUID, syntax)
-    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = entity.connection_timeout = (
-        _TIMEOUT_S
-    )
+    entity.connection_timeout = _CONNECT_S
+    entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = _TIMEOUT_S
     association = entity.associate(destination.host, destination.port, ae_title=destination.ae_title)
     if not association.is_established:
         reason = "rejected the association" if association.is_rejected else "does not answer"

@@ -34,11 +34,15 @@ from serving.pools.messages import (
 )
 from serving.pools.shared_values import read_value, write_value
 
+COMPUTE_NICENESS = 10
+"""Added to the server's: taking images in and answering comes before computing on them."""
+
 
 def worker_main(connection: Connection, threads: int, store: Path, memory: Path) -> None:
     """Serve runs until Stop arrives or the other end closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server's main process decides when to stop
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    os.nice(COMPUTE_NICENESS)
     resources = StoreResources(store, threads=1)
     answering = threading.Lock()
 
