@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import multiprocessing
 import os
 import signal
 import time
@@ -61,7 +62,11 @@ def serve(config: Config, context: ForkServerContext, on_ready: Callable[[Addres
     import uvloop
 
     with occupy(config) as place:
-        uvloop.run(_run(config, place, context, on_ready))
+        try:
+            uvloop.run(_run(config, place, context, on_ready))
+        finally:
+            for child in multiprocessing.active_children():  # after a failed start: they ignore SIGTERM
+                child.kill()
 
 
 async def _run(

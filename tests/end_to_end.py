@@ -13,16 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from pydicom import dcmread
+from pydicom.filereader import _read_file_meta_info
 from pynetdicom import AE
+from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.presentation import build_context
 
 from loadtest.client import LightboxClient
 from loadtest.processes import process_tree
 from loadtest.server import LightboxServer
+from loadtest.studies import Instance
 from tests.conftest import program
 
 DEADLINE_S = 120.0
+IMPLICIT_VR = "1.2.840.10008.1.2"
 
 
 def storescu(
@@ -117,18 +121,75 @@ def c_store(
     server: LightboxServer, data_set: bytes, *, sop_class: str, sop_instance: str, syntax: str
 ) -> tuple[int, str]:
     """Send these very bytes as a data set, as no decent client would: status and error comment."""
+    association = _associated(server.dimse_host, server.dimse_port, server.ae_title, sop_class, syntax)
+    answer = _stored(association, data_set, sop_class, sop_instance)
+    _close(association)
+    assert answer is not None, "no answer"
+    return answer
+
+
+def send_until_cut_off(
+    instances: Sequence[Instance],
+    address: tuple[str, int],
+    acknowledged: Callable[[int], object] = lambda count: None,
+) -> int:
+    """Send images in one association until all are taken or the peer is gone: how many were acknowledged.
+
+    acknowledged: told after each how many have been so far, before the association is released.
+    """
+    sop_class, syntax = instances[0].sop_class_uid, instances[0].transfer_syntax_uid
+    association = _associated(*address, "LIGHTBOX", sop_class, syntax)
+    count = 0
+    for instance in instances:
+        data_set, _ = data_set_of(instance.data)
+        if _stored(association, data_set, sop_class, instance.sop_instance_uid) != (0x0000, ""):
+            break
+        count += 1
+        acknowledged(count)
+    _close(association)
+    return count
+
+
+def data_set_of(data: bytes) -> tuple[bytes, str]:
+    """The data set in a file and its transfer syntax; all of it, as implicit VR, where there is no meta."""
+    if data[128:132] != b"DICM":
+        return data, IMPLICIT_VR
+    stream = BytesIO(data)
+    stream.seek(132)
+    meta = _read_file_meta_info(stream)
+    return data[stream.tell() :], str(meta.get("TransferSyntaxUID") or IMPLICIT_VR)
+
+
+def _associated(host: str, port: int, called: str, sop_class: str, syntax: str) -> Association:
     entity = AE()
     entity.requested_contexts = [build_context(sop_class, syntax)]
-    association = entity.associate(server.dimse_host, server.dimse_port, ae_title=server.ae_title)
+    association = entity.associate(host, port, ae_title=called)
     assert association.is_established
+    association._reactor_checkpoint.clear()  # its own thread would now and then take an answer that is ours
+    wait_until(lambda: association._is_paused, "pynetdicom pauses", deadline_s=10)
+    return association
+
+
+def _stored(
+    association: Association, data_set: bytes, sop_class: str, sop_instance: str
+) -> tuple[int, str] | None:
+    """Status and error comment; None if the peer went away."""
     request = C_STORE()
     request.MessageID, request.Priority = 1, 0
     request.AffectedSOPClassUID, request.AffectedSOPInstanceUID = sop_class, sop_instance
     request.DataSet = BytesIO(data_set)
-    association._reactor_checkpoint.clear()  # or it takes the answer itself, now and then
     association.dimse.send_msg(request, association.accepted_contexts[0].context_id or 0)
     _, response = association.dimse.get_msg(block=True)
+    if not isinstance(response, C_STORE):
+        return None
+    return int(response.Status or 0), str(response.ErrorComment or "")
+
+
+def _close(association: Association) -> None:
+    transport = association.dul.socket
+    connection = None if transport is None else transport.socket
     association._reactor_checkpoint.set()
     association.release()
-    assert isinstance(response, C_STORE)
-    return int(response.Status or 0), str(response.ErrorComment or "")
+    association.join(10)
+    if connection is not None:
+        connection.close()  # pynetdicom forgets one that the peer has reset

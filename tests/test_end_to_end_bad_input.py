@@ -11,16 +11,15 @@ from typing import Any, NamedTuple
 import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
-from pydicom.filereader import _read_file_meta_info
 
 from loadtest.client import LightboxClient, ServerSaid
 from loadtest.server import LightboxServer
 from loadtest.studies import StudyTemplate
-from tests.end_to_end import c_store, ended_jobs, send, study_of, wait_until
+from tests.end_to_end import c_store, data_set_of, ended_jobs, send, study_of, wait_until
 
 QUICK = {"LIGHTBOX_COMPLETENESS__QUIET_S": "0.2", "LIGHTBOX_COMPLETENESS__TIMEOUT_S": "2"}
 
-CT_IMAGE, IMPLICIT = "1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.1.2"
+CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
 
 MARKER = "Zyxmarker^Doe"
 MARKED = (
@@ -193,16 +192,6 @@ def refused_again(client: LightboxClient, study: str, before: set[str], expected
     wait_until(lambda: len(new()) == expected.jobs, f"{expected.jobs} new jobs", deadline_s=10)
     assert {(job["state"], job["reason"]) for job in new()} == {("REFUSED", expected.reason)}
     return str(new()[0]["message"])
-
-
-def data_set_of(data: bytes) -> tuple[bytes, str]:
-    """The data set in a file and its transfer syntax; all of it, as implicit VR, where there is no meta."""
-    if data[128:132] != b"DICM":
-        return data, IMPLICIT
-    stream = BytesIO(data)
-    stream.seek(132)
-    meta = _read_file_meta_info(stream)
-    return data[stream.tell() :], str(meta.get("TransferSyntaxUID") or IMPLICIT)
 
 
 def test_one_slice_is_refused_by_the_contract(

@@ -1,11 +1,9 @@
 """What ends before its time: the server on SIGTERM, its receiver, the file of a result. Nothing is lost."""
 
-import contextlib
 import json
 import os
 import signal
 import sqlite3
-import threading
 import time
 from io import BytesIO
 from pathlib import Path
@@ -15,7 +13,6 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 from loadtest.processes import process_tree
-from loadtest.senders import NotStored, send_by_cstore
 from loadtest.server import LightboxServer
 from loadtest.studies import StudyTemplate
 from tests.dicom_cases import ct_dataset, written
@@ -25,6 +22,7 @@ from tests.end_to_end import (
     held_workers,
     kill,
     send,
+    send_until_cut_off,
     study_of,
     wait_until,
     wait_until_running,
@@ -64,28 +62,20 @@ def test_images_acknowledged_while_the_server_stops_are_there_after_it(
     tmp_path: Path, compiled_store: Path, phantom_folder: Path
 ) -> None:
     study = StudyTemplate.read(phantom_folder).copy("stopping")
-    acknowledged: list[None] = []  # the first so many
     with LightboxServer(folder=tmp_path / "data", store=compiled_store) as server:
 
-        def stored() -> None:
-            acknowledged.append(None)
-            if len(acknowledged) == 5:
+        def stop_soon(count: int) -> None:
+            if count == 5:
                 os.kill(server.pid, signal.SIGTERM)
 
-        def send_all() -> None:
-            with contextlib.suppress(NotStored):  # it was told: that is the contract
-                send_by_cstore(study.instances, server.dimse_host, server.dimse_port, stored=stored)
-
-        sending = threading.Thread(target=send_all)
-        sending.start()
-        sending.join(60)
-        assert not sending.is_alive()
+        address = server.dimse_host, server.dimse_port
+        acknowledged = send_until_cut_off(study.instances, address, stop_soon)
         assert server.stop() == 0
-    assert len(acknowledged) >= 5
+    assert acknowledged >= 5
     with LightboxServer(folder=tmp_path / "data", store=compiled_store) as server:
         received = server.client().retrieve(study.study_instance_uid, study.series_instance_uid)
         kept = {str(dcmread(BytesIO(data)).SOPInstanceUID) for data in received}
-        assert kept >= {instance.sop_instance_uid for instance in study.instances[: len(acknowledged)]}
+        assert kept >= {instance.sop_instance_uid for instance in study.instances[:acknowledged]}
 
 
 def receiver_pid(server: LightboxServer) -> int:
@@ -118,13 +108,13 @@ def test_a_receiver_that_dies_is_started_again_and_takes_images(
         first, before = receiver_pid(server), address_told(server)
         assert first
 
-        def kill_at_the_last() -> None:
-            acknowledged.append(None)
-            if len(acknowledged) == len(cut_off.instances):
+        cut_off = template.copy("cut off")
+
+        def kill_at_the_last(count: int) -> None:
+            if count == len(cut_off.instances):
                 os.kill(first, signal.SIGKILL)
 
-        cut_off, acknowledged = template.copy("cut off"), list[None]()
-        send_by_cstore(cut_off.instances, *before, stored=kill_at_the_last)
+        assert send_until_cut_off(cut_off.instances, before, kill_at_the_last) == len(cut_off.instances)
         wait_until(lambda: not client.is_ready(), "without a receiver it is not ready", deadline_s=5)
         wait_until(client.is_ready, "it is ready again", deadline_s=30)
         second = receiver_pid(server)
@@ -133,7 +123,7 @@ def test_a_receiver_that_dies_is_started_again_and_takes_images(
             assert address_told(server) == before
 
         after = template.copy("after")
-        send_by_cstore(after.instances, *address_told(server))
+        assert send_until_cut_off(after.instances, address_told(server)) == len(after.instances)
         for study in (cut_off, after):  # the first one's sender is gone as well, though it never said so
             jobs = ended_jobs(client, study.study_instance_uid, 3)
             assert {job["state"] for job in jobs} == {"COMPLETED"}
@@ -149,7 +139,7 @@ ae_title = "NOBODY"
 host = "127.0.0.1"
 port = {free_port()}
 attempts = 2
-backoff_s = 5
+backoff_s = 4
 """
     with LightboxServer(store=compiled_store, toml=toml) as server:
         client = server.client()

@@ -11,8 +11,8 @@ from serving.cli.output import JsonFlag, command_errors, fail, print_json, print
 def phantom_command(
     folder: Annotated[Path, typer.Argument(help="A new or empty folder for the DICOM files.")],
     seed: Annotated[int, typer.Option(help="Which made-up patient.")] = 1,
-    slices: Annotated[int, typer.Option(help="How many images.")] = 160,
-    rows: Annotated[int, typer.Option(help="Rows and columns of each.")] = 512,
+    slices: Annotated[int, typer.Option(min=1, help="How many images.")] = 160,
+    rows: Annotated[int, typer.Option(min=1, help="Rows and columns of each.")] = 512,
     noise_hu: Annotated[float, typer.Option(help="Standard deviation of the noise, HU.")] = 15.0,
     kernel: Annotated[str, typer.Option(help="smooth, standard or sharp.")] = "standard",
     as_json: JsonFlag = False,

@@ -2,6 +2,7 @@
 
 import json
 import mmap
+import time
 import urllib.error
 import urllib.request
 import uuid
@@ -16,6 +17,8 @@ from serving.errors import RequestError
 
 _TIMEOUT_S = 60.0
 """For the association and for each answer."""
+_AE_CHARACTERS = 16
+"""Of value representation AE (PS3.5 table 6.2-1)."""
 _CONTEXTS = 128
 """Presentation contexts of one association (PS3.8 table 9-11: odd IDs from 1 to 255)."""
 _REQUEST_BYTES = 64 << 20
@@ -99,7 +102,12 @@ def send_by_cstore(
     _config.STORE_SEND_CHUNKED_DATASET = True  # the file's own bytes; nothing is decoded
     kinds = iter(sorted({(file.sop_class_uid, file.transfer_syntax_uid) for file in files}))
     while some := list(islice(kinds, _CONTEXTS)):
-        entity = AE(ae_title=calling)
+        try:
+            entity = AE(ae_title=calling)
+        except ValueError as error:
+            raise NotSent(f"'{calling}' is no AE title: 1 to 16 characters") from error
+        if not 1 <= len(called) <= _AE_CHARACTERS:
+            raise NotSent(f"'{called}' is no AE title: 1 to {_AE_CHARACTERS} characters")
         entity.acse_timeout = entity.dimse_timeout = entity.network_timeout = _TIMEOUT_S
         entity.requested_contexts = [build_context(sop_class, syntax) for sop_class, syntax in some]
         association = entity.associate(host, port, ae_title=called)
@@ -126,6 +134,7 @@ def send_by_stow(files: Sequence[DicomFile], url: str, *, api_key: str | None, d
 
 
 def _store(association: Any, file: DicomFile) -> Sent:
+    _wait_for_reactor(association)
     try:
         status = association.send_c_store(file.path)
     except ValueError:
@@ -138,6 +147,17 @@ def _store(association: Any, file: DicomFile) -> Sent:
     if code == 0 or code & 0xF000 == 0xB000:  # a warning is a success (PS3.4 table B.2-1)
         return Sent(file.path, 0)
     return Sent(file.path, code, str(status.get("ErrorComment", "")) or f"status 0x{code:04X}")
+
+
+def _wait_for_reactor(association: Any) -> None:
+    """Let pynetdicom's own thread take up its work again after the last request.
+
+    It is released when a request ends, but says that it is paused until it has woken; a request sent in
+    between is answered to that thread, which drops the answer.
+    """
+    until = time.monotonic() + _TIMEOUT_S
+    while association._is_paused and association.is_established and time.monotonic() < until:
+        time.sleep(0.0002)
 
 
 def _not_established(association: Any, host: str, port: int, called: str) -> str:
