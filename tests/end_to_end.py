@@ -121,9 +121,9 @@ def c_store(
     server: LightboxServer, data_set: bytes, *, sop_class: str, sop_instance: str, syntax: str
 ) -> tuple[int, str]:
     """Send these very bytes as a data set, as no decent client would: status and error comment."""
-    association = _associated(server.dimse_host, server.dimse_port, server.ae_title, sop_class, syntax)
-    answer = _stored(association, data_set, sop_class, sop_instance)
-    _close(association)
+    address = server.dimse_host, server.dimse_port
+    with _associated(address, server.ae_title, sop_class, syntax) as association:
+        answer = _stored(association, data_set, sop_class, sop_instance)
     assert answer is not None, "no answer"
     return answer
 
@@ -138,15 +138,14 @@ def send_until_cut_off(
     acknowledged: told after each how many have been so far, before the association is released.
     """
     sop_class, syntax = instances[0].sop_class_uid, instances[0].transfer_syntax_uid
-    association = _associated(*address, "LIGHTBOX", sop_class, syntax)
     count = 0
-    for instance in instances:
-        data_set, _ = data_set_of(instance.data)
-        if _stored(association, data_set, sop_class, instance.sop_instance_uid) != (0x0000, ""):
-            break
-        count += 1
-        acknowledged(count)
-    _close(association)
+    with _associated(address, "LIGHTBOX", sop_class, syntax) as association:
+        for instance in instances:
+            data_set, _ = data_set_of(instance.data)
+            if _stored(association, data_set, sop_class, instance.sop_instance_uid) != (0x0000, ""):
+                break
+            count += 1
+            acknowledged(count)
     return count
 
 
@@ -160,14 +159,24 @@ def data_set_of(data: bytes) -> tuple[bytes, str]:
     return data[stream.tell() :], str(meta.get("TransferSyntaxUID") or IMPLICIT_VR)
 
 
-def _associated(host: str, port: int, called: str, sop_class: str, syntax: str) -> Association:
+@contextlib.contextmanager
+def _associated(address: tuple[str, int], called: str, sop_class: str, syntax: str) -> Iterator[Association]:
     entity = AE()
     entity.requested_contexts = [build_context(sop_class, syntax)]
-    association = entity.associate(host, port, ae_title=called)
+    association = entity.associate(*address, ae_title=called)
     assert association.is_established
+    transport = association.dul.socket
+    connection = None if transport is None else transport.socket
     association._reactor_checkpoint.clear()  # its own thread would now and then take an answer that is ours
     wait_until(lambda: association._is_paused, "pynetdicom pauses", deadline_s=10)
-    return association
+    try:
+        yield association
+    finally:
+        association._reactor_checkpoint.set()
+        association.release()
+        association.join(10)
+        if connection is not None:
+            connection.close()  # pynetdicom forgets one that the peer has reset
 
 
 def _stored(
@@ -183,13 +192,3 @@ def _stored(
     if not isinstance(response, C_STORE):
         return None
     return int(response.Status or 0), str(response.ErrorComment or "")
-
-
-def _close(association: Association) -> None:
-    transport = association.dul.socket
-    connection = None if transport is None else transport.socket
-    association._reactor_checkpoint.set()
-    association.release()
-    association.join(10)
-    if connection is not None:
-        connection.close()  # pynetdicom forgets one that the peer has reset
