@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from io import BytesIO
-from time import perf_counter
+from time import perf_counter, sleep
 
 from loadtest.studies import Instance
 
@@ -43,6 +43,8 @@ def send_by_cstore(
     seconds = []
     try:
         for number, instance in enumerate(instances, 1):
+            while association._is_paused and association.is_established:
+                sleep(0.0002)  # pynetdicom's own thread wakes late, and would take the next answer
             began = perf_counter()
             try:
                 status = association.send_c_store(dcmread(BytesIO(instance.data)))
