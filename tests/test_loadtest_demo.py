@@ -156,4 +156,4 @@ def test_the_demonstration_sends_by_both_doors_and_gets_what_is_known_to_be_ther
         assert Path(result["seg"]).read_bytes()[128:132] == b"DICM"
         assert Path(result["contact_sheet"]).read_bytes().startswith(b"\x89PNG")
     (decoding,) = [use for use in stage_uses(told["jobs"]["phantom-1"]) if use.name == "decode"]
-    assert decoding.pipelines == ("ct-body", "ct-bones", "ct-lungs")
+    assert decoding.pipelines == ("ct-body", "ct-bones", "ct-lungs", "ct-lungs-net")
