@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
@@ -127,6 +128,8 @@ def api_router(services: ApiServices) -> APIRouter:
         path = await database.read(query)
         if path is None:
             raise NotFound(f"job {job_id} has no result '{output}'")
+        if not Path(path).is_file():
+            raise NotFound(f"the file of result '{output}' of job {job_id} is gone from the disk")
         return FileResponse(path, media_type="application/dicom")
 
     return router

@@ -12,6 +12,7 @@ import pytest
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
+from loadtest.client import ServerSaid
 from loadtest.processes import process_tree
 from loadtest.server import LightboxServer
 from loadtest.studies import StudyTemplate
@@ -147,6 +148,10 @@ backoff_s = 4
         jobs = ended_jobs(client, study_of(phantom_folder), 3)
         for path in (server.data_dir / "results").rglob("*.dcm"):
             path.unlink()
+        lungs = next(job for job in jobs if job["pipeline"] == "ct-lungs")
+        with pytest.raises(ServerSaid, match="gone from the disk") as said:
+            client.result(lungs["id"], "lungs")
+        assert said.value.status == 404
 
         def deliveries() -> list[dict[str, object]]:
             return [delivery for job in jobs for delivery in client.job(job["id"])["deliveries"]]

@@ -56,7 +56,7 @@ class OnnxSession:
             raise KernelError(f"the graph has no input {', '.join(sorted(unknown))}")
         try:
             outputs: list[NDArray[np.float32]] = self._session.run(None, dict(inputs))
-        except Exception as error:
+        except Exception as error:  # as above: no common root
             raise KernelError(f"onnxruntime failed on this graph: {_first_line(error)}") from error
         return outputs
 
