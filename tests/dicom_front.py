@@ -141,7 +141,12 @@ async def _serve(front: Front, settings: ReceiverSettings, min_free: int, ready:
     web, listening = _web(front, min_free)
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
-    front.stop = lambda: loop.call_soon_threadsafe(stopping.set)
+
+    def stop() -> None:
+        with contextlib.suppress(RuntimeError):  # a test stopped it before, and its loop is closed by now
+            loop.call_soon_threadsafe(stopping.set)
+
+    front.stop = stop
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(handover.run())
         tasks.create_task(web.serve(sockets=[listening]))
