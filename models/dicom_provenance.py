@@ -17,12 +17,13 @@ RESEARCH_USE_ONLY = "Research use only, not for diagnosis."
 
 def provenance(job: JobContext) -> dict[str, str]:
     """What decided the result, for Algorithm Parameters (0066,0032)."""
-    return {
+    said = {
         "plan": job.plan,
         "binding": job.binding,
         "device": ascii_text(job.device, 64),
         "software": ascii_text(job.software_version, 64),
     }
+    return {**said, "networks": ascii_text(job.networks, 64)} if job.networks else said
 
 
 def contribution(job: JobContext) -> "ContributingEquipment":
@@ -37,7 +38,9 @@ def contribution(job: JobContext) -> "ContributingEquipment":
         manufacturer_model_name=ascii_text(pipeline, 64),
         software_versions=ascii_text(job.software_version, 64),
         contribution_description=ascii_text(
-            f"Pipeline {pipeline}; plan {job.plan}; binding {job.binding}; device {job.device}", 1024
+            f"Pipeline {pipeline}; plan {job.plan}; binding {job.binding}; device {job.device}"
+            + (f"; networks in {job.networks}" if job.networks else ""),
+            1024,
         ),
     )
 

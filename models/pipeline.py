@@ -55,6 +55,26 @@ class Output:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Gate:
+    """What a faster way of computing the networks must keep: on every golden case, against plain fp32.
+
+    least_dice: of each segment; mean_dice: over all segments of all cases; volume_change: the largest change
+    of a segment's volume, as a share of it.
+    """
+
+    least_dice: float = 0.99
+    mean_dice: float = 0.995
+    volume_change: float = 0.01
+
+    def __post_init__(self) -> None:
+        for name in ("least_dice", "mean_dice"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} must be between 0 and 1")
+        if self.volume_change < 0:
+            raise ValueError("volume_change must not be below 0")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     """An operator applied to the results of the steps named in `inputs` (or SOURCE)."""
 
@@ -76,6 +96,7 @@ class Pipeline:
     description: str = ""
     research_use_only: bool = True
     golden: tuple[GoldenCase, ...] = ()
+    gate: Gate = Gate()
 
     def step(self, name: str) -> Step:
         """Raises KeyError for a name that is no step."""

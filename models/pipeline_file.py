@@ -1,6 +1,6 @@
 """A pipeline out of its YAML file: `extends` resolved, every key known, every error with file and line.
 
-Keys: pipeline, version, title, description, research_use_only, extends, input, steps, outputs, golden.
+Keys: pipeline, version, title, description, research_use_only, extends, input, steps, outputs, golden, gate.
 A step is `name: {op: WORD, of: STEP or [STEPS], parameters ...}`. With `extends: NAME or FILE`, given keys
 win: mappings are merged, lists are replaced, a step that names an `op` is replaced as a whole, `~` removes.
 """
@@ -16,7 +16,7 @@ from models.errors import PipelineError
 from models.golden import GoldenCase, golden_case
 from models.operators.base import Operator
 from models.operators.parameters import checked_value, construct
-from models.pipeline import Output, Pipeline, Step, check
+from models.pipeline import Gate, Output, Pipeline, Step, check
 from models.yaml_tree import Tree, read_tree
 
 ZOO = Path(__file__).parent / "zoo"
@@ -32,6 +32,7 @@ KEYS = (
     "steps",
     "outputs",
     "golden",
+    "gate",
 )
 
 
@@ -143,6 +144,7 @@ def _pipeline(tree: Tree, operators: Vocabulary) -> Pipeline:
         steps=tuple(_step(name, step, operators) for name, step in _entries(tree, "steps")),
         outputs=tuple(_output(name, output) for name, output in _entries(tree, "outputs")),
         golden=_golden(tree["golden"]) if "golden" in tree else (),
+        gate=_construct(Gate, tree["gate"].plain() if "gate" in tree else {}, "gate"),
     )
 
 

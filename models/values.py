@@ -167,12 +167,14 @@ class ProbabilityMap:
 
     values: float32[classes, slices, rows, columns]; with one class, the probability of segment 1;
     with more, class 0 is background. segments: names of classes other than background.
+    source: the planes of the source images, where the values lie on them.
     """
 
     values: NDArray[np.float32]
     affine: Affine
     segments: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    source: SourcePlanes | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,12 +138,12 @@ def test_tiles_cover_everything_and_overlap_as_asked() -> None:
 def test_where_tiles_meet_the_middle_of_a_tile_counts_more_than_its_border() -> None:
     answers = iter([0.0, 1.0])
 
-    def constant(tiles: NDArray[np.float32]) -> NDArray[np.float32]:
-        return np.full_like(tiles, next(answers))
+    def constant(tiles: NDArray[np.float32]) -> list[NDArray[np.float32]]:
+        return [np.full_like(tiles, next(answers))]
 
     blended = in_tiles(
         np.zeros((1, 1, 12), np.float32), constant, patch=(1, 1, 8), overlap=0.5, batch=1, pad_value=0.0
-    )[0, 0, 0]
+    )[0][0, 0, 0]
     assert (blended[:4] == 0).all()
     assert (blended[8:] == 1).all()
     assert (np.diff(blended[3:9]) > 0).all()

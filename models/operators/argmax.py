@@ -21,7 +21,9 @@ class Argmax(Operator):
 
     def infer(self, inputs: Sequence[ValueType]) -> ValueType:
         expect(inputs, Kind.PROBABILITY_MAP)
-        return ValueType(kind=Kind.LABEL_MAP, segments=inputs[0].segments)
+        return ValueType(
+            kind=Kind.LABEL_MAP, on_source_grid=inputs[0].on_source_grid, segments=inputs[0].segments
+        )
 
     def apply(self, inputs: Sequence[Value], context: KernelContext) -> Value:
         given = value_of(inputs[0], ProbabilityMap)
@@ -29,6 +31,7 @@ class Argmax(Operator):
             labels=likeliest(given.values, self.threshold),
             affine=given.affine,
             segments=given.segments,
+            source=given.source,
             notes=given.notes,
         )
 

@@ -63,6 +63,8 @@ class JobContext:
     created: datetime
     device: str
     software_version: str
+    networks: str = ""
+    """How the plan's networks run: `openvino bf16`; empty where there is none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

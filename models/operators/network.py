@@ -1,19 +1,14 @@
 """Run an ONNX network over a volume: whole, slice by slice, or in a sliding window."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
-import numpy as np
-from numpy.typing import NDArray
-
-from models.errors import KernelError
-from models.operators.base import KernelContext, NetworkSession, Operator
+from models.operators.base import KernelContext, Operator
 from models.operators.edges import expect, expect_unit, value_of
-from models.operators.tiles import Patch, in_tiles
+from models.operators.network_runs import NetworkRuns
+from models.operators.walk import Walk
 from models.values import ONE, Kind, ProbabilityMap, Value, ValueType, Volume
-
-Array = NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +20,7 @@ class Network(Operator):
     mode: `whole` feeds [1, 1, slices, rows, columns]; `slices` feeds [n, 1, rows, columns], `batch` slices
     a time; `sliding_window` feeds [n, 1, *patch] with neighbours sharing `overlap` of a patch.
     multiple_of: sides of what is fed are padded at their end with `pad_value` to a multiple of this.
+    mirror: axes; the result is the mean over what is fed as it is and mirrored along every choice of them.
     activation: applied here, to graphs that end in logits.
     segments: names of the classes. One more class in the output than names: class 0 is background; exactly
     one name and one class: the probability of that segment.
@@ -44,6 +40,7 @@ class Network(Operator):
     overlap: float = 0.5
     multiple_of: int = 1
     pad_value: float = 0.0
+    mirror: tuple[Literal["slices", "rows", "columns"], ...] = ()
     activation: Literal["none", "sigmoid", "softmax"] = "none"
     unit: str = ONE
 
@@ -64,6 +61,10 @@ class Network(Operator):
             raise ValueError("patch must be at least 1 by 1 by 1")
         if self.patch is not None and self.multiple_of > 1:
             raise ValueError("multiple_of has no use with a patch, whose size is fixed")
+        if len(set(self.mirror)) < len(self.mirror):
+            raise ValueError("mirror names an axis twice")
+        if self.mode == "slices" and "slices" in self.mirror:
+            raise ValueError("mirror cannot be along slices with mode: slices, which sees one at a time")
 
     def infer(self, inputs: Sequence[ValueType]) -> ValueType:
         expect(inputs, Kind.VOLUME)
@@ -73,84 +74,35 @@ class Network(Operator):
     def blobs(self) -> tuple[str, ...]:
         return (self.graph, self.variant) if self.variant else (self.graph,)
 
-    def apply(self, inputs: Sequence[Value], context: KernelContext) -> Value:
-        volume = value_of(inputs[0], Volume)
-        run = _Run(self, context)
-        if self.mode == "slices":
-            values = self._by_slices(volume.voxels, run)
-        elif self.patch is not None:
-            values = self._in_window(volume.voxels, self.patch, run)
-        else:
-            padded = padded_to(volume.voxels, self.multiple_of, 3, self.pad_value)
-            values = _cut(run(padded[None, None])[0], volume.shape)
-        return ProbabilityMap(values=values, affine=volume.affine, segments=self.segments, notes=volume.notes)
+    def members(self) -> tuple[tuple[str, str], ...]:
+        """(graph, variant) of each network whose mean this is."""
+        return ((self.graph, self.variant),)
 
-    def _by_slices(self, voxels: Array, run: "_Run") -> Array:
-        slices, rows, columns = voxels.shape
-        values: Array | None = None
-        for start in range(0, slices, self.batch):
-            part = padded_to(voxels[start : start + self.batch], self.multiple_of, 2, self.pad_value)
-            result = run(part[:, None])[:, :, :rows, :columns]
-            if values is None:
-                values = np.empty((result.shape[1], slices, rows, columns), np.float32)
-            values[:, start : start + self.batch] = result.swapaxes(0, 1)
-        assert values is not None  # a volume has slices
-        return values
-
-    def _in_window(self, voxels: Array, patch: Patch, run: "_Run") -> Array:
-        return in_tiles(
-            voxels,
-            run,
-            patch=patch,
-            overlap=self.overlap,
+    def walk(self) -> Walk:
+        """How the volume is fed."""
+        return Walk(
+            mode=self.mode,
             batch=self.batch,
+            patch=self.patch,
+            overlap=self.overlap,
+            multiple_of=self.multiple_of,
             pad_value=self.pad_value,
+            mirror=self.mirror,
         )
 
-
-class _Run:
-    """The network with its variant's tensors: float32[n, 1, ...] -> float32[n, classes, ...], activated."""
-
-    def __init__(self, network: Network, context: KernelContext) -> None:
-        self._network = network
-        self._session: NetworkSession = context.resources.network(network.graph)
-        self._variant: Mapping[str, NDArray[Any]] = (
-            context.resources.parameters(network.variant) if network.variant else {}
-        )
-
-    def __call__(self, fed: Array) -> Array:
-        fed = np.ascontiguousarray(fed, np.float32)
-        outputs = self._session.run({**self._variant, self._network.input: fed})
-        if self._network.output >= len(outputs):
-            raise KernelError(f"the graph has {len(outputs)} outputs, and no number {self._network.output}")
-        result = np.asarray(outputs[self._network.output], np.float32)
-        names = len(self._network.segments)
-        expected = (len(fed), *fed.shape[2:])
-        if (result.shape[0], *result.shape[2:]) != expected:
-            raise KernelError(f"fed {fed.shape}, the graph gave {result.shape}")
-        if result.shape[1] != names + 1 and not result.shape[1] == names == 1:
-            raise KernelError(f"the graph has {result.shape[1]} classes, which {names} segments do not fit")
-        return activated(result, self._network.activation)
+    def apply(self, inputs: Sequence[Value], context: KernelContext) -> Value:
+        return computed_together([self], inputs, context)[0]
 
 
-def activated(logits: Array, activation: Literal["none", "sigmoid", "softmax"]) -> Array:
-    """Probabilities from float32[n, classes, ...], over axis 1 for softmax."""
-    if activation == "none":
-        return logits
-    if activation == "sigmoid":
-        return np.asarray(1 / (1 + np.exp(-logits)), np.float32)
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)
-
-
-def padded_to(voxels: Array, multiple: int, axes: int, value: float) -> Array:
-    """`voxels` with its last `axes` axes padded at their end to a multiple."""
-    if multiple == 1:
-        return voxels
-    padding = [(0, 0)] * (voxels.ndim - axes) + [(0, -size % multiple) for size in voxels.shape[-axes:]]
-    return np.pad(voxels, padding, constant_values=value)
-
-
-def _cut(values: Array, shape: tuple[int, int, int]) -> Array:
-    slices, rows, columns = shape
-    return np.ascontiguousarray(values[:, :slices, :rows, :columns])
+def computed_together(
+    operators: Sequence[Network], inputs: Sequence[Value], context: KernelContext
+) -> list[ProbabilityMap]:
+    """The results of operators with equal walks over one input: every tile is made once, and what their
+    networks have in common is computed once. Bit for bit as one by one where the same sessions run."""
+    volume = value_of(inputs[0], Volume)
+    (walk,) = {operator.walk() for operator in operators}
+    results = walk.over(volume.voxels, NetworkRuns(operators, context.resources))
+    return [
+        ProbabilityMap(values=values, affine=volume.affine, segments=operator.segments, notes=volume.notes)
+        for operator, values in zip(operators, results, strict=True)
+    ]

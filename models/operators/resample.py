@@ -2,15 +2,32 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 
 from models.operators.base import KernelContext, Operator
 from models.operators.edges import expect, value_of
-from models.operators.grids import moved_affine
+from models.operators.grids import Indices, Shape, Steps, moved_affine
 from models.operators.linear import interpolated_grid
-from models.values import Kind, Value, ValueType, Volume
+from models.values import Affine, Kind, Value, ValueType, Volume, spacing_mm
+
+
+class Grid(NamedTuple):
+    """Voxels at origin + index * step, in voxels of the volume that is resampled; affine: of this grid."""
+
+    shape: Shape
+    origin: Steps
+    step: Steps
+    affine: Affine
+
+    def positions(self) -> Indices:
+        """Fractional indices into the volume, one array for each axis."""
+        slices, rows, columns = (
+            start + width * np.arange(size, dtype=np.float64)
+            for start, width, size in zip(self.origin, self.step, self.shape, strict=True)
+        )
+        return slices, rows, columns
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,28 +60,25 @@ class Resample(Operator):
 
     def apply(self, inputs: Sequence[Value], context: KernelContext) -> Value:
         volume = value_of(inputs[0], Volume)
-        slices, rows, columns = self._shape(volume)
-        step = (
-            volume.shape[0] / slices,
-            volume.shape[1] / rows,
-            volume.shape[2] / columns,
-        )
-        origin = (step[0] - 1) / 2, (step[1] - 1) / 2, (step[2] - 1) / 2
-        positions = tuple(
-            start + width * np.arange(size, dtype=np.float64)
-            for start, width, size in zip(origin, step, (slices, rows, columns), strict=True)
-        )
+        grid = self.grid_on(volume.affine, volume.shape)
         return Volume(
-            voxels=np.ascontiguousarray(interpolated_grid(volume.voxels, positions)),
-            affine=moved_affine(volume.affine, origin, step),
+            voxels=np.ascontiguousarray(interpolated_grid(volume.voxels, grid.positions())),
+            affine=grid.affine,
             unit=volume.unit,
             notes=volume.notes,
         )
 
-    def _shape(self, volume: Volume) -> tuple[int, int, int]:
+    def grid_on(self, affine: Affine, shape: Shape) -> Grid:
+        """The grid of the result for a volume of this affine and shape."""
+        target = self._shape(affine, shape)
+        step = shape[0] / target[0], shape[1] / target[1], shape[2] / target[2]
+        origin = (step[0] - 1) / 2, (step[1] - 1) / 2, (step[2] - 1) / 2
+        return Grid(target, origin, step, moved_affine(affine, origin, step))
+
+    def _shape(self, affine: Affine, shape: Shape) -> Shape:
         """(slices, rows, columns) of the result."""
         sizes = []
-        for size, spacing, target in zip(volume.shape, volume.spacing_mm, self.spacing_mm, strict=True):
+        for size, spacing, target in zip(shape, spacing_mm(affine), self.spacing_mm, strict=True):
             keep = target == 0 or (self.finer == "no" and spacing >= target)
             sizes.append(size if keep else max(round(size * spacing / target), 1))
         return (sizes[0], *self.in_plane) if self.in_plane else (sizes[0], sizes[1], sizes[2])

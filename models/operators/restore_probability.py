@@ -7,15 +7,21 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from models.geometry import source_affine
 from models.operators.argmax import likeliest
 from models.operators.base import KernelContext, Operator
 from models.operators.edges import expect, value_of
-from models.operators.linear import interpolated
-from models.values import Affine, Kind, LabelMap, ProbabilityMap, SourcePlanes, Value, ValueType, Volume
-
-STRAIGHT = 0.05
-"""Voxels that an axis may drift sideways over the whole image and still count as parallel."""
+from models.operators.planes import (
+    Axes,
+    affine_of_planes,
+    part_within,
+    planes_seen_from,
+    positions_on,
+    straight_axes,
+    straight_positions,
+    within,
+)
+from models.operators.upsample_argmax import ArgmaxUpsampler
+from models.values import Affine, Kind, LabelMap, ProbabilityMap, Value, ValueType, Volume
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,7 +29,8 @@ class RestoreProbability(Operator):
     """ProbabilityMap, the stacked Volume -> LabelMap on the planes of the source images.
 
     Probabilities are interpolated linearly, plane by plane, and only then become labels: the likeliest class,
-    or with one class where it is above `threshold`. Outside the probability map is background.
+    or with one class where it is above `threshold`. Outside the probability map is background. The classes
+    never exist at full resolution: only those that can win somewhere in a block are interpolated there.
     """
 
     name: ClassVar[str] = "restore_probability"
@@ -36,72 +43,41 @@ class RestoreProbability(Operator):
 
     def apply(self, inputs: Sequence[Value], context: KernelContext) -> Value:
         given, stacked = value_of(inputs[0], ProbabilityMap), value_of(inputs[1], Volume)
-        planes = _plane_affines(stacked)
-        rows, columns = (stacked.source.rows, stacked.source.columns) if stacked.source else stacked.shape[1:]
-        inverse = np.linalg.inv(given.affine)
-        labels = np.zeros((len(planes), rows, columns), np.uint8)
-        for number, plane in enumerate(planes):
-            labels[number] = _labels_on(given.values, inverse @ plane, (rows, columns), self.threshold)
+        planes, shape = planes_seen_from(given.affine, stacked)
         return LabelMap(
-            labels=labels,
-            affine=stacked.affine if stacked.source is None else source_affine(stacked.source),
+            labels=labels_on_planes(given.values, planes, shape, self.threshold),
+            affine=affine_of_planes(stacked),
             segments=given.segments,
             source=stacked.source,
             notes=given.notes,
         )
 
 
-def _plane_affines(stacked: Volume) -> list[Affine]:
-    """For every source plane, float64[4, 3]: (row, column, 1) -> LPS mm, homogeneous."""
-    if stacked.source is not None:
-        return [_plane_affine(stacked.source, number) for number in range(len(stacked.source.positions_mm))]
-    base = stacked.affine[:, [1, 2, 3]]
-    step = stacked.affine[:, [0]] * np.array([[0.0, 0.0, 1.0]])
-    return [base + number * step for number in range(stacked.shape[0])]
-
-
-def _plane_affine(source: SourcePlanes, number: int) -> Affine:
-    along_row = np.asarray(source.image_orientation_patient[:3]) * source.pixel_spacing[1]
-    along_column = np.asarray(source.image_orientation_patient[3:]) * source.pixel_spacing[0]
-    plane = np.zeros((4, 3))
-    plane[:3] = np.stack([along_column, along_row, source.positions_mm[number]], axis=1)
-    plane[3, 2] = 1.0
-    return plane
-
-
-def _labels_on(
-    values: NDArray[np.float32], to_map: Affine, shape: tuple[int, int], threshold: float
+def labels_on_planes(
+    values: NDArray[np.float32], planes: Sequence[Affine], shape: tuple[int, int], threshold: float
 ) -> NDArray[np.uint8]:
-    """uint8[rows, columns] of one plane. to_map: float64[4, 3], (row, column, 1) -> voxel of `values`."""
-    linear, start = to_map[:3, :2], to_map[:3, 2]
-    row_axis, column_axis = int(np.abs(linear[:, 0]).argmax()), int(np.abs(linear[:, 1]).argmax())
-    drift = np.abs(linear) * np.asarray(shape)
-    drift[row_axis, 0] = drift[column_axis, 1] = 0.0
-    if row_axis == column_axis or drift.max() > STRAIGHT:
-        return _labels_oblique(values, to_map, shape, threshold)
-    through = 3 - row_axis - column_axis
-    rows = start[row_axis] + linear[row_axis, 0] * np.arange(shape[0])
-    columns = start[column_axis] + linear[column_axis, 1] * np.arange(shape[1])
-    row_part, column_part = (
-        _within(rows, values.shape[1 + row_axis]),
-        _within(columns, values.shape[1 + column_axis]),
-    )
-    labels = np.zeros(shape, np.uint8)
-    if not _within(start[through : through + 1], values.shape[1 + through]).any():
-        return labels
-    plane = interpolated(values, 1 + through, start[through : through + 1])
-    plane = interpolated(plane, 1 + row_axis, rows[row_part])
-    plane = interpolated(plane, 1 + column_axis, columns[column_part]).squeeze(1 + through)
-    if row_axis > column_axis:
-        plane = plane.swapaxes(1, 2)
-    labels[np.ix_(row_part, column_part)] = likeliest(plane, threshold)
+    """uint8[planes, rows, columns] of the likeliest class; 0 beyond the map.
+
+    planes: for each, float64[4, 3], (row, column, 1) -> voxel of `values`, float32[classes, ...three axes].
+    """
+    labels = np.zeros((len(planes), *shape), np.uint8)
+    straight: dict[Axes, list[int]] = {}
+    for number, to_map in enumerate(planes):
+        axes = straight_axes(to_map, shape)
+        if axes is None:
+            labels[number] = _labels_oblique(values, to_map, shape, threshold)
+        else:
+            straight.setdefault(axes, []).append(number)
+    for axes, numbers in straight.items():
+        upsampler = ArgmaxUpsampler(values, axes, threshold)
+        sizes = [values.shape[1 + axis] for axis in axes]
+        for number in sorted(numbers, key=lambda n: float(planes[n][axes[0], 2])):
+            across, rows, columns = straight_positions(planes[number], axes, shape)
+            if within(across, sizes[0]).any():
+                row_part, column_part = part_within(rows, sizes[1]), part_within(columns, sizes[2])
+                part = labels[number, row_part, column_part]
+                upsampler.label(float(across[0]), rows[row_part], columns[column_part], part)
     return labels
-
-
-def _within(positions: NDArray[np.float64], size: int) -> NDArray[np.bool_]:
-    """Which positions lie in a voxel of an axis of `size` voxels (edges have half a voxel around them)."""
-    inside: NDArray[np.bool_] = (positions > -0.5 - 1e-6) & (positions < size - 0.5 + 1e-6)
-    return inside
 
 
 def _labels_oblique(
@@ -110,10 +86,9 @@ def _labels_oblique(
     """The same for a plane that cuts the voxels at an angle."""
     from scipy.ndimage import map_coordinates
 
-    rows, columns = np.meshgrid(np.arange(shape[0]), np.arange(shape[1]), indexing="ij")
-    where = np.tensordot(to_map[:3, :2], np.stack([rows, columns]), axes=1) + to_map[:3, 2][:, None, None]
+    where = positions_on(to_map, shape)
     inside = np.ones(shape, np.bool_)
     for positions, size in zip(where, values.shape[1:], strict=True):
-        inside &= _within(positions, size)
+        inside &= within(positions, size)
     plane = np.stack([map_coordinates(value, where, order=1, mode="nearest") for value in values])
     return np.where(inside, likeliest(plane, threshold), 0).astype(np.uint8)

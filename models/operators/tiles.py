@@ -1,6 +1,6 @@
 """A volume in overlapping tiles, blended back with Gaussian weights: sliding-window inference."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import product
 
 import numpy as np
@@ -9,8 +9,9 @@ from numpy.typing import NDArray
 Patch = tuple[int, int, int]
 """Voxels along (slices, rows, columns)."""
 Corner = tuple[int, int, int]
-Compute = Callable[[NDArray[np.float32]], NDArray[np.float32]]
-"""float32[tiles, 1, *patch] -> float32[tiles, classes, *patch]"""
+Compute = Callable[[NDArray[np.float32]], Iterable[NDArray[np.float32]]]
+"""float32[n, 1, ...] -> float32[n, classes, ...] of each result, in a fixed order. What one call gives is the
+caller's until the next; equal arguments give equal results."""
 
 
 def in_tiles(
@@ -21,33 +22,34 @@ def in_tiles(
     overlap: float,
     batch: int,
     pad_value: float,
-) -> NDArray[np.float32]:
+) -> list[NDArray[np.float32]]:
     """Compute a volume tile by tile.
 
     voxels: float32[slices, rows, columns]; where smaller than a tile, padded at its end with `pad_value`.
     overlap: share of a tile, 0 to below 1, that neighbours have in common (at least; the last tile of an
     axis is moved back to the border). batch: tiles in one call of `compute`.
-    Returns: float32[classes, slices, rows, columns], weighted by a Gaussian around each tile's middle
-    (sigma = an eighth of the tile, as nnU-Net has it).
+    Returns: of each result, float32[classes, slices, rows, columns], weighted by a Gaussian around each
+    tile's middle (sigma = an eighth of the tile, as nnU-Net has it).
     """
     shape = voxels.shape
     padding = [(0, max(side - size, 0)) for side, size in zip(patch, shape, strict=True)]
     padded = np.pad(voxels, padding, constant_values=pad_value)
     weights = gaussian(patch)
-    total: NDArray[np.float32] | None = None
+    totals: list[NDArray[np.float32]] = []
     norm = np.zeros(padded.shape, np.float32)
     for corners in _batches(corners_of(padded.shape, patch, overlap), batch):
-        results = compute(np.stack([padded[_box(corner, patch)] for corner in corners])[:, None])
-        if total is None:
-            total = np.zeros((results.shape[1], *padded.shape), np.float32)
-        for corner, result in zip(corners, results, strict=True):
-            box = _box(corner, patch)
-            total[(slice(None), *box)] += result * weights
+        boxes = [_box(corner, patch) for corner in corners]
+        for place, results in enumerate(compute(np.stack([padded[box] for box in boxes])[:, None])):
+            if place == len(totals):
+                totals.append(np.zeros((results.shape[1], *padded.shape), np.float32))
+            for box, result in zip(boxes, results, strict=True):
+                totals[place][(slice(None), *box)] += result * weights
+        for box in boxes:
             norm[box] += weights
-    assert total is not None  # there is always a first tile
-    total /= norm
     slices, rows, columns = shape
-    return np.ascontiguousarray(total[:, :slices, :rows, :columns])
+    for total in totals:
+        total /= norm
+    return [np.ascontiguousarray(total[:, :slices, :rows, :columns]) for total in totals]
 
 
 def corners_of(shape: tuple[int, ...], patch: Patch, overlap: float) -> Iterator[Corner]:
