@@ -4,6 +4,7 @@ import hashlib
 import mmap
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Self, TypeAlias
 
 from object_store.errors import DigestInvalid
@@ -35,6 +36,7 @@ class Digest:
         return f"sha256:{self.sha256}:{self.size}"
 
     @classmethod
+    @lru_cache(maxsize=16384)  # the names of a store are parsed again and again
     def parse(cls, text: str) -> Self:
         """The digest whose `str` is `text`, to the letter. Raises: DigestInvalid."""
         found = _TEXT.fullmatch(text)

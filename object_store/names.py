@@ -58,12 +58,13 @@ class Names:
 
     def items(self, prefix: str = "") -> dict[str, Digest]:
         """All names that begin with `prefix`, in ascending order, with what they stand for."""
-        rows = self._read(
-            "SELECT name, digest FROM history WHERE id IN (SELECT max(id) FROM history GROUP BY name) "
-            "AND name >= ? ORDER BY name",
+        rows = self._read(  # beside max(id) SQLite gives the other columns of that very row
+            "SELECT name, digest, max(id) FROM history WHERE name >= ? AND name < ? "
+            "GROUP BY name ORDER BY name",
             prefix,
+            _behind(prefix),
         )
-        return {name: Digest.parse(digest) for name, digest in rows if name.startswith(prefix)}
+        return {name: Digest.parse(digest) for name, digest, _ in rows if name.startswith(prefix)}
 
     def set(self, name: str, digest: Digest) -> None:
         """Let `name` stand for `digest`. Setting what it stands for already changes nothing."""
@@ -166,7 +167,7 @@ class Names:
             (name, digest, self._clock(), previous),
         )
 
-    def _read(self, query: str, *values: str) -> list[tuple[Any, ...]]:
+    def _read(self, query: str, *values: str | bytes) -> list[tuple[Any, ...]]:
         with self._turn, database_errors(self.path):
             return self._connection.execute(query, values).fetchall()
 
@@ -186,3 +187,10 @@ class Names:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
+
+
+def _behind(prefix: str) -> str | bytes:
+    """What SQLite sorts behind every text that begins with `prefix`, and as little else as possible."""
+    last = ord(prefix[-1]) if prefix else 0x10FFFF
+    # Any blob comes behind every text; the code points from D800 on are no characters.
+    return b"" if last == 0x10FFFF else prefix[:-1] + chr(0xE000 if last == 0xD7FF else last + 1)
