@@ -17,7 +17,7 @@ class NetworkRefused(Exception):
 class NotOpenable(Exception):
     """A network that runs but that the planner cannot see into; it stays one opaque stage.
 
-    reason: a word such as `control-flow`, `custom-operator`, `unknown-opset`, `planner-extra-missing`.
+    reason: a word such as `control-flow`, `custom-operator`, `unknown-opset`, `canonical-differs`.
     """
 
     def __init__(self, reason: str, message: str) -> None:

@@ -1,0 +1,1 @@
+"""ONNX files into canonical structures and numbers, and back."""
