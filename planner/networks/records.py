@@ -14,6 +14,7 @@ from planner.canonical import canonical_json
 NETWORK_FORMAT = "lightbox.network/1"
 FAMILY_FORMAT = "lightbox.family/1"
 VARIANT_FORMAT = "lightbox.variant/1"
+EXACT_FORMAT = "lightbox.exact/1"
 BUILD_FORMAT = "lightbox.build/1"
 
 LARGE_BYTES = 16 * 1024
@@ -44,20 +45,23 @@ class NetworkRecord(msgspec.Struct, frozen=True, kw_only=True):
 class Family(msgspec.Struct, frozen=True, kw_only=True):
     """Networks of one structure that run as one compiled stage.
 
-    Tensors in none of the lists are equal in all members. Names are the structure's.
+    Tensors in none of the lists are equal in all members. Names are the structure's. How many members there
+    are is not part of it (`families.members`): a member that differs nowhere new leaves it as it is.
     """
 
     format: str = FAMILY_FORMAT
     structure: str
     base: str
     """Digest of the network whose large tensors all members share."""
-    members: int
     lifted: tuple[str, ...] = ()
-    """Small tensors that differ: inputs of the stage."""
+    """Small tensors that differ: inputs of the stage. What a member feeds: NetworkReader.effective_small."""
     scaled: tuple[str, ...] = ()
-    """Large tensors that differ by one factor per output channel (folded normalisation)."""
+    """Filters that differ by one factor per output channel (folded normalisation). The stage needs no input
+    for them: the factor is part of the lifted tensor that multiplies the filter's output."""
     low_rank: dict[str, int] = {}
     """Large tensors that differ by a product of two thin matrices, and the largest rank among members."""
+    sparse: tuple[str, ...] = ()
+    """Large tensors that differ in a few numbers; such a member needs them in full where it runs."""
 
     def to_bytes(self) -> bytes:
         return canonical_json(msgspec.to_builtins(self))
@@ -85,14 +89,46 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
     network: str
     family: str
     kept: dict[str, Keeping] = {}
-    """By name, the large tensors that differ from the base's; all others are equal."""
+    """By name, the large tensors that differ from the base's, and small filters that are scaled; all other
+    large tensors are equal, all other small ones are in the network's own pack."""
+    tensors: dict[str, str] = {}
+    """Of a base: the digests of its large tensors, which this record keeps from garbage collection."""
     extra: str = ""
-    """Digest of an .npz with what `kept` needs: `t3.scale`, `t3.left`, `t3.right`, `t3.indices`, ..."""
+    """Digest of an .npz with what `kept` needs: `t3.scale` float32[channels]; `t3.left` float32[m, r] and
+    `t3.right` float32[r, n] of the tensor as a matrix [shape[0], rest]; `t3.indices` uint32 (flat) and
+    `t3.values`. Of a base: `peaks` int64, for each channel of each filter the place (flat) of its largest
+    number."""
     exact: bool = True
     """False: its numbers differ from the imported ones by rounding (`tolerance`: the largest, relative)."""
     tolerance: float = 0.0
     verified: Verification | None = None
-    """Until an inexact variant was verified its exact tensors stay in the store, and it runs from them."""
+    """Until an inexact variant was verified its exact tensors stay in the store (`Exact`)."""
+
+    @property
+    def own_large(self) -> tuple[str, ...]:
+        """Large tensors that differ from the base's in effect, as those `scaled` do not.
+
+        A stage without parameters for the difference (`left`, `right`) needs them in full, see
+        NetworkReader.kept_tensors.
+        """
+        return tuple(sorted(name for name, how in self.kept.items() if how in ("low_rank", "sparse")))
+
+    def to_bytes(self) -> bytes:
+        return canonical_json(msgspec.to_builtins(self))
+
+
+class Exact(msgspec.Struct, frozen=True, kw_only=True):
+    """What gives back the imported numbers of an inexact variant, bit for bit, until it is verified.
+
+    residual: digest of small integers that the bits of the refolded tensors in `bits` lack, one tensor after
+    the other, in canonical order; `bits`: how many bits each takes. tensors: digests of tensors kept in full.
+    """
+
+    format: str = EXACT_FORMAT
+    network: str
+    residual: str = ""
+    bits: dict[str, int] = {}
+    tensors: dict[str, str] = {}
 
     def to_bytes(self) -> bytes:
         return canonical_json(msgspec.to_builtins(self))
@@ -105,14 +141,16 @@ class TensorAt(msgspec.Struct, frozen=True, kw_only=True):
     offset: int
     dtype: str
     shape: tuple[int, ...]
+    layout: str = ""
+    """How the engine wants it to lie (planner.networks.building.blocked); "" for C order, as it is kept."""
 
 
 class Parameter(msgspec.Struct, frozen=True, kw_only=True):
     """An input of a build that every variant fills with a tensor of its own.
 
     shape: with a leading 1 that a batch across variants replaces by its size, where `per_sample`.
-    of: the structure's tensor; part: "" for the tensor itself, else `scale`, `left` or `right` of its
-    difference to the base.
+    of: the structure's tensor; part: "" for the tensor itself, else `left`, `left.T` (transposed) or `right`
+    of its low-rank difference to the base.
     """
 
     name: str
@@ -138,6 +176,14 @@ class Build(msgspec.Struct, frozen=True, kw_only=True):
     parameters: tuple[Parameter, ...]
     hints: dict[str, str] = {}
     """What the engine is told, in its own words: `INFERENCE_PRECISION_HINT: bf16`."""
+    items_apart: bool = False
+    """Each item of a batch is computed by itself, so a batch may be run in pieces."""
+    channel_block: int = 0
+    """The size of onnxruntime's blocks of channels that it was made for; 0: any."""
+    runtime: str = ""
+    """The version of onnxruntime that it was made by and for; "": any."""
+    otherwise: str = ""
+    """Digest of the build to take where this one does not fit the machine."""
 
     def to_bytes(self) -> bytes:
         return canonical_json(msgspec.to_builtins(self))
@@ -159,4 +205,6 @@ class BoundNetwork(msgspec.Struct, frozen=True, kw_only=True):
 
     variant: str
     """Digest of the Variant; empty for an opaque network, whose file is the build's graph."""
+    family: str = ""
+    """Digest of the base of its family; empty for an opaque network."""
     choices: tuple[Gated, ...]

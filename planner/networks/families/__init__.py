@@ -1,0 +1,1 @@
+"""Which networks are variants of one another, and how each is kept against its base."""
