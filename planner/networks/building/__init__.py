@@ -1,0 +1,1 @@
+"""A family compiled into one stage: what differs lifted to inputs, the rest constant."""

@@ -1,0 +1,1 @@
+"""Equal parts of different networks, found and made stages of their own."""

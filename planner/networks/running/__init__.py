@@ -1,0 +1,1 @@
+"""Builds at run time: sessions, members, several networks together. Imports no `onnx`."""
