@@ -1,0 +1,194 @@
+"""Faster ways of running families, found on this machine, and which plans' gates they passed.
+
+precision/<machine>/<base sha256>              the ways found for a family
+gate/<machine>/<plan sha256>/<network sha256>  how a plan did with each of them
+"""
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import numpy as np
+
+from object_store.digest import Digest
+from object_store.local import LocalStore
+from object_store.opening import Store
+from planner.canonical import canonical_json
+from planner.machine import machine_id
+from planner.names import gate_name, gates_prefix, precision_name, precisions_prefix
+from planner.networks.keeping import NetworkReader
+from planner.networks.records import Engine, Family, Gated, Precision, Variant
+
+T = TypeVar("T")
+
+TUNED_FORMAT = "lightbox.tuned/1"
+GATES_FORMAT = "lightbox.gates/1"
+
+
+class Way(msgspec.Struct, frozen=True, kw_only=True):
+    """A build that the tuned network's own gate passed.
+
+    seconds, baseline_seconds: of one run of the network, in turn with fp32 onnxruntime. figures: of its gate.
+    """
+
+    build: str
+    engine: Engine
+    precision: Precision
+    seconds: float
+    baseline_seconds: float
+    figures: dict[str, Any] = {}
+
+    @property
+    def speedup(self) -> float:
+        return self.baseline_seconds / self.seconds if self.seconds > 0 else 1.0
+
+
+class Tuned(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found for a family: `ways` from fastest to slowest; plain fp32 is not among them.
+
+    lifted: what the builds take as inputs; a member that differs elsewhere cannot run on them.
+    tried: everything that was tried, in order, with why it was refused.
+    """
+
+    format: str = TUNED_FORMAT
+    family: str
+    lifted: tuple[str, ...]
+    ways: tuple[Way, ...]
+    tried: tuple[dict[str, Any], ...] = ()
+
+
+class GateResult(msgspec.Struct, frozen=True, kw_only=True):
+    """How one plan's masks were with one build, against plain fp32."""
+
+    build: str
+    passed: bool
+    figures: dict[str, Any]
+
+
+class Gates(msgspec.Struct, frozen=True, kw_only=True):
+    """How one plan did with each build of one of its networks."""
+
+    format: str = GATES_FORMAT
+    plan: str
+    network: str
+    results: tuple[GateResult, ...]
+
+
+def record_tuned(store: Store, tuned: Tuned) -> None:
+    """Keep what was found for a family on this machine, in place of what was found before."""
+    digest = store.objects.put(canonical_json(msgspec.to_builtins(tuned)))
+    store.names.set(precision_name(machine_id(), Digest.parse(tuned.family).sha256), digest)
+
+
+def record_gates(store: Store, gates: Gates) -> None:
+    """Keep how a plan did, in place of how it did before."""
+    digest = store.objects.put(canonical_json(msgspec.to_builtins(gates)))
+    plan, network = Digest.parse(gates.plan).sha256, Digest.parse(gates.network).sha256
+    store.names.set(gate_name(machine_id(), plan, network), digest)
+
+
+def tuned_family(store: Store, base: str) -> Tuned | None:
+    """What was found for this family on this machine model; None if nothing was looked for."""
+    named = store.names.get(precision_name(machine_id(), Digest.parse(base).sha256))
+    return None if named is None else _tuned(store.objects.root, named)
+
+
+def tuned_families(store: Store) -> dict[str, Tuned]:
+    """By base, all that was found on this machine model."""
+    named = store.names.items(precisions_prefix(machine_id())).values()
+    found = (_tuned(store.objects.root, digest) for digest in named)
+    return {tuned.family: tuned for tuned in found if tuned is not None}
+
+
+def recorded_gates(store: Store, plan: str, network: str) -> Gates | None:
+    """How a plan did with a network of it on this machine model; None if it was not tried."""
+    name = gate_name(machine_id(), Digest.parse(plan).sha256, Digest.parse(network).sha256)
+    named = store.names.get(name)
+    return None if named is None else _gates(store.objects.root, named)
+
+
+def all_gates(store: Store) -> dict[tuple[str, str], Gates]:
+    """By plan and network, all results on this machine model."""
+    named = store.names.items(gates_prefix(machine_id())).values()
+    found = (_gates(store.objects.root, digest) for digest in named)
+    return {(gates.plan, gates.network): gates for gates in found if gates is not None}
+
+
+def usable(store: Store, tuned: Tuned | None, family: Family, variant: Variant) -> tuple[Way, ...]:
+    """The ways that compute this member: it must differ from the base only in what the builds take in.
+
+    A member with large tensors of its own (low-rank, sparse or full) is not run on them: in these builds the
+    base's filters are rounded, and what a difference to them would mean is not what was tried.
+    """
+    if tuned is None or not tuned.ways or any(how != "scaled" for how in variant.kept.values()):
+        return ()
+    more = tuple(name for name in family.lifted if name not in tuned.lifted)
+    if more and not _equal_in(store.objects.root, variant.network, family.base, more):
+        return ()
+    return tuned.ways
+
+
+def gated(ways: Iterable[Way], results: Iterable[Gates | None]) -> tuple[Gated, ...]:
+    """Of these ways those that every one of the plans passed with, with the worst figures of each."""
+    given = list(results)
+    found = []
+    for way in ways:
+        judged = [_result(gates, way.build) for gates in given]
+        if judged and all(result is not None and result.passed for result in judged):
+            figures = _worst([result.figures for result in judged if result is not None])
+            found.append(
+                Gated(
+                    build=way.build,
+                    engine=way.engine,
+                    precision=way.precision,
+                    passed=True,
+                    figures={
+                        "seconds": way.seconds,
+                        "baseline_seconds": way.baseline_seconds,
+                        "speedup": float(f"{way.speedup:.3g}"),
+                        **figures,
+                    },
+                )
+            )
+    return tuple(found)
+
+
+def _result(gates: Gates | None, build: str) -> GateResult | None:
+    return next((result for result in gates.results if result.build == build), None) if gates else None
+
+
+def _worst(figures: list[Mapping[str, Any]]) -> dict[str, float]:
+    return {
+        "least_dice": min(float(one["least_dice"]) for one in figures),
+        "mean_dice": min(float(one["mean_dice"]) for one in figures),
+        "volume_change": max(float(one["volume_change"]) for one in figures),
+    }
+
+
+@lru_cache(maxsize=8192)
+def _equal_in(store: Path, network: str, base: str, names: tuple[str, ...]) -> bool:
+    """Whether a member's small tensors of these names, as its family's stage takes them, are the base's."""
+    reader = NetworkReader(LocalStore(store))
+    ours, theirs = reader.effective_small(network), reader.small(base)
+    return all(np.array_equal(ours[name], theirs[name]) for name in names if name in theirs)
+
+
+@lru_cache(maxsize=1024)
+def _tuned(store: Path, digest: Digest) -> Tuned | None:
+    return _read(store, digest, Tuned, TUNED_FORMAT)
+
+
+@lru_cache(maxsize=8192)
+def _gates(store: Path, digest: Digest) -> Gates | None:
+    return _read(store, digest, Gates, GATES_FORMAT)
+
+
+def _read(store: Path, digest: Digest, type_: type[T], format_: str) -> T | None:
+    """A record, or None if it is of another version: then it is as if nothing had been found."""
+    try:
+        found = msgspec.json.decode(LocalStore(store).get(digest), type=type_)
+    except msgspec.DecodeError:
+        return None
+    return found if found.format == format_ else None  # type: ignore[attr-defined]  # all of them have one

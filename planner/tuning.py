@@ -1,0 +1,275 @@
+"""Find faster ways of running a pipeline's networks, keep those that pass its gate, and bind anew."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from functools import cache, partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from object_store.digest import Digest
+from object_store.opening import Store
+from planner.compile import Costing, bind, compiled_plan, current_binding, live_plans
+from planner.errors import NotTunable
+from planner.execute import OperatorFrom, operator_of
+from planner.golden_runs import GoldenRun, golden_runs
+from planner.networks.bind import networks_in
+from planner.networks.families.members import families
+from planner.networks.gating import gate_networks, gate_of
+from planner.networks.joint import members_of
+from planner.networks.keeping import NetworkReader
+from planner.networks.precision.candidates import PrecisionPlan, Tried
+from planner.networks.precision.cases import Case
+from planner.networks.precision.gate import Verdict
+from planner.networks.precision.search import plan_precision
+from planner.networks.prove import verify_networks
+from planner.networks.records import Family, Gated, Variant
+from planner.networks.tuned import Tuned, Way, record_tuned
+from planner.plan import Node, Plan
+from planner.turn import turn
+
+BUDGET_S = 300.0
+"""Of one pipeline, all its families together."""
+
+Progress = Callable[[str], None]
+"""Called with a sentence at each thing found."""
+
+
+@dataclass(slots=True, kw_only=True)
+class TunedNetwork:
+    """What was found for one network of the pipeline."""
+
+    network: str
+    family: str
+    step: str
+    tried: tuple[Tried, ...]
+    notes: tuple[str, ...]
+    ways: tuple[Way, ...]
+    judged: list[tuple[Way, Verdict]] = field(default_factory=list)
+    """By the pipeline's masks."""
+    chosen: Gated | None = None
+    """How it runs from now on; None for its own numbers in fp32."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tuning:
+    """What `tune` did. binding: the one made with it."""
+
+    pipeline: str
+    plan: str
+    binding: str
+    networks: tuple[TunedNetwork, ...]
+    took_s: float
+
+
+def tune(
+    store: Store,
+    pipeline: str,
+    *,
+    budget_s: float = BUDGET_S,
+    costing: Costing | None = None,
+    operators: OperatorFrom = operator_of,
+    progress: Progress = lambda sentence: None,
+) -> Tuning:
+    """Look for faster ways for each family of networks in the plan last compiled of `pipeline`.
+
+    Calibrated with what its golden cases feed the networks; judged there, on cases held out (golden_runs),
+    and then by the masks of every live plan that uses the very same network. What is found is recorded for
+    this machine model, and the binding is made anew. Other members of a family run so once their own gate
+    passed: at their promotion. Not within a `turn` of the store.
+    Raises: UnknownPipeline, Unreadable, NotTunable; InputRefused, KernelError where a golden case cannot be
+    run; StoreError.
+    """
+    began = time.monotonic()
+    digest, plan = compiled_plan(store, pipeline)
+    networks = tuple(networks_in({str(digest): plan}))
+    if not networks:
+        raise NotTunable(pipeline, "it runs no network that could be opened")
+    if not plan.golden:
+        raise NotTunable(pipeline, "it has no golden case to calibrate with and to judge by")
+    verify_networks(store, plan)
+    done: dict[str, TunedNetwork] = {}
+    with ExitStack() as held:
+        progress("running the golden cases in fp32")
+        runs = held.enter_context(golden_runs(store, plan, operators))
+        found: dict[str, Tuned] = {}
+        for number, network in enumerate(networks):
+            left = budget_s - (time.monotonic() - began)
+            share = max(left / (len(networks) - number), 1.0)
+            one = _one(store, plan, network, runs, found, share, progress)
+            if one is not None:
+                done[network] = one
+
+        def judged(network: str, way: Way, verdict: Verdict) -> None:
+            done[network].judged.append((way, verdict))
+            progress(
+                f"{done[network].step} in {way.engine} {way.precision}: masks "
+                f"{'pass' if verdict.passed else 'do not pass'} (least Dice {verdict.least_dice:.4f})"
+            )
+
+        gate_networks(store, (digest, plan), tuple(done), lambda: runs, judged)
+    _gate_others(store, str(digest), tuple(done), operators, progress)
+    with turn(store):
+        binding = bind(store, (digest,), costing=costing, operators=operators)
+    current = current_binding(store)
+    for network, one in done.items():
+        bound = current[1].networks.get(network) if current else None
+        one.chosen = bound.choices[0] if bound else None
+    return Tuning(
+        pipeline=pipeline,
+        plan=str(digest),
+        binding=str(binding),
+        networks=tuple(done.values()),
+        took_s=time.monotonic() - began,
+    )
+
+
+def _gate_others(
+    store: Store, tuned: str, networks: Sequence[str], operators: OperatorFrom, progress: Progress
+) -> None:
+    """Let every other live plan with one of these networks judge by its own golden cases.
+
+    What does not pass for all of them is not used.
+    """
+    others = {digest: plan for digest, plan in live_plans(store).items() if digest != tuned and plan.golden}
+    users = networks_in(others)
+    for digest, plan in others.items():
+        shared = tuple(network for network in networks if digest in users.get(network, ()))
+        if shared:
+            progress(f"judging by the golden cases of {plan.pipeline}, plan {digest[7:19]}")
+            with ExitStack() as held:
+                runs = cache(partial(held.enter_context, golden_runs(store, plan, operators)))
+                gate_networks(store, (Digest.parse(digest), plan), shared, runs)
+
+
+def _one(
+    store: Store,
+    plan: Plan,
+    network: str,
+    runs: Sequence[GoldenRun],
+    found: dict[str, Tuned],
+    budget_s: float,
+    progress: Progress,
+) -> TunedNetwork | None:
+    """Plan the precision of a network's family, if no other network of the plan has led to it already."""
+    reader = NetworkReader(store.objects, store.names)
+    variant = reader.variant(network)
+    if variant is None:  # an opaque graph
+        return None
+    node = next(node for node in plan.nodes if network in {graph for graph, _ in members_of(node)})
+    if any(how != "scaled" for how in variant.kept.values()):
+        notes = ("it differs from its family's base in whole filters, which only fp32 is built for",)
+        return TunedNetwork(
+            network=network, family=variant.family, step=node.step, tried=(), notes=notes, ways=()
+        )
+    if variant.family in found:
+        ways = found[variant.family].ways
+        return TunedNetwork(
+            network=network, family=variant.family, step=node.step, tried=(), notes=(), ways=ways
+        )
+    family = _family(store, reader, variant)
+    planned = plan_precision(
+        reader.structure(network),
+        reader.kept_tensors(network),
+        calibration=_cases(runs, network, held_out=False),
+        held_out=_cases(runs, network, held_out=True),
+        labels=labels_of(node),
+        lifted=family.lifted,
+        gate=gate_of(plan),
+        budget_s=budget_s,
+        progress=lambda line: progress(f"{node.step}: {line}"),
+    )
+    ways = _stored(store, reader, family, planned)
+    tuned = found[variant.family] = Tuned(
+        family=variant.family,
+        lifted=family.lifted,
+        ways=ways,
+        tried=tuple(_said(tried) for tried in planned.tried),
+    )
+    record_tuned(store, tuned)
+    return TunedNetwork(
+        network=network,
+        family=variant.family,
+        step=node.step,
+        tried=planned.tried,
+        notes=planned.notes,
+        ways=ways,
+    )
+
+
+def labels_of(node: Node) -> Callable[[list[NDArray[Any]]], NDArray[np.integer[Any]]]:
+    """What the step makes of a network's outputs, as labels: the largest class, or where the only one is."""
+    output = int(node.parameters.get("output", 0))
+    limit = 0.0 if node.parameters.get("activation") == "sigmoid" else 0.5
+    one = len(node.parameters["segments"]) == 1
+
+    def labels(outputs: list[NDArray[Any]]) -> NDArray[np.integer[Any]]:
+        classes = outputs[output]
+        if one and classes.shape[1] == 1:
+            return np.asarray(classes[:, 0] > limit, np.uint8)
+        return np.asarray(classes.argmax(axis=1), np.int32)
+
+    return labels
+
+
+def _cases(runs: Sequence[GoldenRun], network: str, *, held_out: bool) -> list[Case]:
+    """What was fed in the golden runs; of a single stored series one half each."""
+    wanted = [run for run in runs if run.held_out is held_out]
+    if wanted:
+        return [_case(run.title, run.fed[network]) for run in wanted if run.fed.get(network)]
+    half = 1 if held_out else 0
+    return [_case(f"{run.title}, every second tile", run.fed[network][half::2]) for run in runs]
+
+
+def _case(title: str, fed: Sequence[Mapping[str, NDArray[Any]]]) -> Case:
+    return Case(title, tuple(dict(feed) for feed in fed))
+
+
+def _family(store: Store, reader: NetworkReader, variant: Variant) -> Family:
+    structure = Digest.parse(reader.record(variant.network).structure).sha256
+    return families(store, structure)[variant.family]
+
+
+def _stored(store: Store, reader: NetworkReader, family: Family, planned: PrecisionPlan) -> tuple[Way, ...]:
+    """The choices as builds in the store, fastest first; none that is plain fp32 on onnxruntime."""
+    from planner.networks.building.build import put_build
+
+    weights = reader.weights(family.base)
+    ways = {}
+    for choice in planned.choices.values():
+        tried = choice.tried
+        plain = (tried.engine, tried.precision) == ("onnxruntime", "fp32")
+        if plain or not tried.rounds_s or tried.speed_up <= 1:
+            continue
+        build = put_build(
+            store, choice.stage, weights, engine=tried.engine, precision=tried.precision, hints=choice.hints
+        )
+        verdicts = [verdict for verdict in (tried.calibration, tried.held_out) if verdict]
+        ways[str(build)] = Way(
+            build=str(build),
+            engine=tried.engine,
+            precision=tried.precision,
+            seconds=min(tried.rounds_s),
+            baseline_seconds=min(tried.baseline_rounds_s),
+            figures={
+                "least_dice": min(verdict.least_dice for verdict in verdicts),
+                "mean_dice": min(verdict.mean_dice for verdict in verdicts),
+                "volume_change": max(verdict.volume_change for verdict in verdicts),
+            },
+        )
+    return tuple(sorted(ways.values(), key=lambda way: way.seconds))
+
+
+def _said(tried: Tried) -> dict[str, Any]:
+    """What a record keeps of a candidate."""
+    return {
+        "engine": tried.engine,
+        "precision": tried.precision,
+        "levels": {level: tried.levels.count(level) for level in sorted(set(tried.levels))},
+        "passed": tried.passed,
+        "refused": tried.refused,
+        "speedup": float(f"{tried.speed_up:.3g}"),
+    }
