@@ -1,200 +1,172 @@
-"""What stages cost on this machine: run once on two phantoms, fitted by a line, remembered in the store.
+"""What stages cost on this machine: those remembered in the store, else measured on phantoms and fitted.
 
-Time is CPU time of the thread that runs (others may use the machine), the least of a few runs; memory is the
-peak of one run beyond its inputs.
+Time is CPU time of one thread that runs (others may use the machine), the median of a few runs, from mapping
+the inputs to the results in shared memory; memory is the peak of one run beyond its inputs.
 """
 
-import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
-from models.operators.base import JobContext, KernelContext
-from models.phantom import PhantomSpec, phantom_series
-from models.values import Value
+from models.phantom import PhantomSpec
+from object_store.errors import ObjectMissing
 from object_store.opening import Store
-from planner.binding import CostModel, Stage
-from planner.canonical import canonical_json
-from planner.execute import OperatorFrom, operator_of, run_stage
-from planner.machine import machine_id
-from planner.memory import peak_bytes_of, value_bytes
+from planner.binding import Binding, CostModel, Stage
+from planner.canonical import canonical_json, identity
+from planner.compile import Costing
+from planner.execute import OperatorFrom, operator_of
+from planner.machine import machine_facts, machine_id
+from planner.measuring.fit import Sample, fitted
+from planner.measuring.walk import Thoroughness, processes_for, samples_on
 from planner.names import costs_name
+from planner.networks.joint import networks_of
 from planner.plan import SOURCE, Node, Plan
-from planner.resources import StoreResources
-from planner.stages import UNMEASURED
 
-SMALL = PhantomSpec(seed=1, slices=10, rows=512, columns=512, spacing_mm=(2.5, 0.8, 0.8))
-LARGE = PhantomSpec(seed=1, slices=40, rows=512, columns=512, spacing_mm=(2.5, 0.8, 0.8))
-"""As CT images nearly always are, because some work is done per image and some per mm. 40 of them (42 MB as
-float32) are as many as it takes for the C library to ask the kernel for every array anew, as it does for
-whole series: on arrays half as large, stages that only move memory looked ten times faster than they are."""
+FORMAT = "lightbox.costs/2"
+"""Raised whenever costs measured before mean something else than those measured now."""
 
-_ENOUGH_S = 0.1
-"""Once a stage has been timed for so long, it is not run again."""
+PHANTOMS = tuple(
+    PhantomSpec(seed=1, slices=slices, rows=512, columns=512, spacing_mm=(slice_mm, pixel_mm, pixel_mm))
+    for slices, slice_mm, pixel_mm in ((12, 2.5, 0.8), (48, 2.5, 0.8), (32, 1.3, 0.65), (32, 0.8, 0.8))
+)
+"""As CT images nearly always are. Few and many slices tell what is fixed from what grows; thick and thin ones
+what grows with voxels from what grows with the patient, and those of 1.3 mm are where shrinking by whole
+factors (to 2.5 mm at most) leaves the most; there the patient also fills the image, and masks are largest.
+48 images are two parts of a series. 32 are 34 MB as float32: more than caches hold, and the C library asks
+the kernel for every array anew."""
 
-Measured = Callable[[str], None]
-"""Called with a stage's name when it has been measured, for progress."""
+THOROUGH = Thoroughness(repeats=7, enough_s=4.0, tile_repeats=7, all_cores=True)
+QUICK = Thoroughness(repeats=3, enough_s=0.02, tile_repeats=1, all_cores=False)
+"""While compiling: whoever waits for that has asked for something else."""
+
+Progress = Callable[[str], None]
+"""Called with a stage's name when it has been measured on one phantom more."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
-    """One stage on one phantom."""
+class _Remembered(msgspec.Struct, frozen=True, kw_only=True):
+    """What lies under planner.names.costs_name: costs by cost key, of one machine model."""
 
-    voxels: int
-    seconds: float
-    peak_bytes: int
-    output_bytes: int
+    format: str = FORMAT
+    machine: dict[str, Any]
+    costs: dict[str, CostModel]
 
 
 def measured_costs(
-    store: Store, operators: OperatorFrom = operator_of, measured: Measured = lambda name: None
-) -> Callable[[Mapping[str, Plan], tuple[Stage, ...]], tuple[Stage, ...]]:
-    """A function that gives stages their costs: those remembered for this machine, else measured now."""
+    store: Store,
+    operators: OperatorFrom = operator_of,
+    measured: Progress = lambda name: None,
+    phantoms: Sequence[PhantomSpec] = PHANTOMS,
+) -> Costing:
+    """Gives stages their costs: those remembered for this machine model, else measured now.
 
-    def costed(plans: Mapping[str, Plan], stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+    Of stages with equal cost keys one is measured for all.
+    """
+
+    def costed(plans: Mapping[str, Plan], binding: Binding) -> tuple[Stage, ...]:
         known = remembered_costs(store)
-        new = {stage.id for stage in stages} - known.keys()
-        if new:
-            nodes = {node.id: node for plan in plans.values() for node in plan.nodes}
-            known |= measure(store.objects.root, stages, nodes, new, operators, measured)
-            _remember(store, known)
-        return tuple(msgspec.structs.replace(stage, cost=known[stage.id]) for stage in stages)
+        nodes = {node.id: node for plan in plans.values() for node in plan.nodes}
+        keys = cost_keys(binding, nodes)
+        if new := {key: stage for stage, key in keys.items() if key not in known}:
+            found = measure(
+                store.objects.root, binding, nodes, set(new.values()), operators, measured, phantoms=phantoms
+            )
+            known |= {key: found[stage] for key, stage in new.items()}
+            remember(store, known)
+        return tuple(msgspec.structs.replace(stage, cost=known[keys[stage.id]]) for stage in binding.stages)
 
     return costed
 
 
+def cost_keys(binding: Binding, nodes: Mapping[str, Node]) -> dict[str, str]:
+    """By stage id: what its cost is remembered under.
+
+    Stages with equal keys do the same work on equal input, but for the numbers of networks: every member of
+    a family costs what the first one did, as long as they run on the same builds.
+    """
+    work: dict[str, str] = {SOURCE: SOURCE}
+
+    def key_of(node_id: str) -> str:
+        if node_id not in work:
+            node = nodes[node_id]
+            parameters = dict(node.parameters)
+            if networks := networks_of(node):
+                parameters = {**parameters, "graph": "", "others": len(networks)}
+            ways = [_way(binding, network) for network in networks]
+            inputs = [key_of(source) for source in node.inputs]
+            work[node_id] = identity([node.operator, node.version, parameters, ways, inputs])
+        return work[node_id]
+
+    keys = {}
+    for stage in binding.stages:
+        together = [joint for joint in binding.joint if set(joint.nodes) & set(stage.nodes)]
+        fused = [chain.graph for chain in binding.fused if set(chain.nodes) & set(stage.nodes)]
+        keys[stage.id] = identity(
+            [
+                [key_of(node) for node in stage.nodes],
+                [key_of(node) for node in stage.gives],
+                msgspec.to_builtins(together),
+                fused,
+            ]
+        )
+    return keys
+
+
+def _way(binding: Binding, network: str) -> list[str]:
+    """How a network runs: on which builds; one that is not bound runs as itself."""
+    bound = binding.networks.get(network)
+    return [network] if bound is None else [choice.build for choice in bound.choices]
+
+
 def remembered_costs(store: Store) -> dict[str, CostModel]:
-    """Costs measured before on this machine model, by stage id."""
+    """Costs measured before on this machine model, by cost key. Those of another method are forgotten."""
     digest = store.names.get(costs_name(machine_id()))
-    return msgspec.json.decode(store.objects.get(digest), type=dict[str, CostModel]) if digest else {}
+    if digest is None:
+        return {}
+    try:
+        remembered = msgspec.json.decode(store.objects.get(digest), type=_Remembered)
+    except (msgspec.DecodeError, ObjectMissing):
+        return {}
+    return remembered.costs if remembered.format == FORMAT else {}
+
+
+def remember(store: Store, costs: Mapping[str, CostModel]) -> None:
+    """Keep these costs, in place of all kept before, for this machine model."""
+    kept = _Remembered(machine=machine_facts(), costs=dict(costs))
+    digest = store.objects.put(canonical_json(msgspec.to_builtins(kept)))
+    store.names.set(costs_name(machine_id()), digest)
 
 
 def measure(
     store: Path,
-    stages: Sequence[Stage],
+    binding: Binding,
     nodes: Mapping[str, Node],
     wanted: set[str],
     operators: OperatorFrom = operator_of,
-    measured: Measured = lambda name: None,
+    measured: Progress = lambda name: None,
+    *,
+    phantoms: Sequence[PhantomSpec] = PHANTOMS,
+    thoroughness: Thoroughness = QUICK,
 ) -> dict[str, CostModel]:
-    """Costs of the stages whose ids are `wanted`; one that fails on the phantom keeps the default cost."""
-    resources = StoreResources(store, threads=1)
-    needed = _with_ancestors(stages, wanted)
+    """Costs of the stages whose ids are `wanted`; one that fails on the phantoms keeps the default cost.
+
+    Networks run as the binding says. operators: must be picklable.
+    """
     samples: dict[str, list[Sample]] = {stage_id: [] for stage_id in wanted}
-    with tempfile.TemporaryDirectory(prefix="lightbox-cost-") as folder:
-        for spec in (SMALL, LARGE):
-            series = phantom_series(spec, Path(folder) / f"{spec.slices}")
-            context = KernelContext(resources=resources, job=_JOB, series=series)
-            values: dict[str, Value] = {SOURCE: series}
-            for place, stage in enumerate(needed):
-                runs = _runs(stage, nodes, values, context, operators)
-                if runs is not None:
-                    _one_stage(runs, stage, spec, values, samples)
-                    if spec is LARGE and stage.id in wanted:
-                        measured(stage.name)
-                _forget(values, needed[place + 1 :])
+    with processes_for(binding, nodes, operators) as processes:
+        for place, spec in enumerate(phantoms):
+            found = samples_on(
+                spec,
+                binding,
+                nodes,
+                wanted,
+                store=store,
+                processes=processes,
+                thoroughness=thoroughness if place == 0 else thoroughness.without_networks,
+                operators=operators,
+                measured=measured,
+            )
+            for stage_id, sample in found.items():
+                samples[stage_id].append(sample)
     return {stage_id: fitted(points) for stage_id, points in samples.items()}
-
-
-def fitted(samples: Sequence[Sample]) -> CostModel:
-    """The line through the samples; with fewer than two, the default cost. Memory is that of the larger."""
-    if len(samples) < 2:
-        return UNMEASURED
-    small, large = samples
-    slope = max((large.seconds - small.seconds) / (large.voxels - small.voxels), 0.0)
-    return CostModel(
-        fixed_s=_rounded(max(large.seconds - slope * large.voxels, 0.0)),
-        per_voxel_s=_rounded(slope),
-        peak_bytes_per_voxel=_rounded(large.peak_bytes / large.voxels),
-        output_bytes_per_voxel=_rounded(large.output_bytes / large.voxels),
-        measured=True,
-    )
-
-
-_Run = Callable[[], dict[str, Value]]
-
-
-def _runs(
-    stage: Stage,
-    nodes: Mapping[str, Node],
-    values: Mapping[str, Value],
-    context: KernelContext,
-    operators: OperatorFrom,
-) -> _Run | None:
-    """The stage, ready to run; None if an input could not be computed."""
-    if any(node not in values for node in stage.takes):
-        return None
-    inputs = {node: (values[node],) for node in stage.takes}
-    program = [nodes[node] for node in stage.nodes]
-    return lambda: run_stage(program, inputs, stage.gives, context, operators)
-
-
-def _one_stage(
-    run: _Run, stage: Stage, spec: PhantomSpec, values: dict[str, Value], samples: dict[str, list[Sample]]
-) -> None:
-    try:
-        if stage.id not in samples:
-            results = run()
-        else:
-            # The run on the small phantom also imports and sets up: neither a cost nor fit to be watched,
-            # for watching allocations makes imports a hundred times slower.
-            results, peak_bytes = (run(), 0) if spec is SMALL else peak_bytes_of(run)
-            seconds = _least_seconds(run)
-            output_bytes = sum(value_bytes(value) for value in results.values())
-            voxels = spec.slices * spec.rows * spec.columns
-            samples[stage.id].append(Sample(voxels, seconds, peak_bytes, output_bytes))
-    except Exception:  # kernels are foreign code: one that cannot take the phantom is not measured
-        return
-    values.update(results)
-
-
-def _least_seconds(run: _Run) -> float:
-    times: list[float] = []
-    while len(times) < 3 and sum(times) < _ENOUGH_S:
-        started = time.thread_time()
-        run()
-        times.append(time.thread_time() - started)
-    return min(times)
-
-
-def _with_ancestors(stages: Sequence[Stage], wanted: set[str]) -> list[Stage]:
-    """The wanted stages and all that must run before them, in execution order."""
-    needed: list[Stage] = []
-    taken: set[str] = set()
-    for stage in reversed(stages):
-        if stage.id in wanted or not taken.isdisjoint(stage.gives):
-            needed.append(stage)
-            taken.update(stage.takes)
-    return needed[::-1]
-
-
-def _forget(values: dict[str, Value], later: Sequence[Stage]) -> None:
-    read = {node for stage in later for node in stage.takes}
-    for node in [node for node in values if node not in read]:
-        del values[node]
-
-
-def _remember(store: Store, costs: Mapping[str, CostModel]) -> None:
-    digest = store.objects.put(canonical_json(msgspec.to_builtins(dict(costs))))
-    store.names.set(costs_name(machine_id()), digest)
-
-
-def _rounded(value: float) -> float:
-    """Three digits: more would be noise in the binding."""
-    return float(f"{value:.3g}")
-
-
-_JOB = JobContext(
-    tenant="local",
-    plan="sha256:" + "0" * 64,
-    binding="sha256:" + "0" * 64,
-    pipeline="cost",
-    pipeline_version="1",
-    created=datetime(2024, 1, 1, tzinfo=UTC),
-    device="cpu",
-    software_version="0",
-)

@@ -1,6 +1,7 @@
 """From stored instances to what a contract judges and a job works on. Headers only, no pixels."""
 
 import hashlib
+import math
 from collections.abc import Sequence
 from itertools import pairwise
 
@@ -28,6 +29,14 @@ def voxels_of(images: Sequence[InstanceRow]) -> int:
         (_integer(image.attributes.get("Rows")) or 0) * (_integer(image.attributes.get("Columns")) or 0)
         for image in images
     )
+
+
+def litres_of(images: Sequence[InstanceRow]) -> float | None:
+    """The space these voxels fill, predicted from likewise; None where headers do not tell."""
+    facts = facts_of(images)
+    if facts.slice_spacing_mm is None or facts.pixel_spacing_mm is None:
+        return None
+    return voxels_of(images) * facts.slice_spacing_mm * math.prod(facts.pixel_spacing_mm) * 1e-6
 
 
 def series_of(images: Sequence[InstanceRow]) -> Series:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from serving.jobs.instances import InstanceRow
-from serving.series_facts import facts_of, input_digest, mixture_of, series_of, voxels_of
+from serving.series_facts import facts_of, input_digest, litres_of, mixture_of, series_of, voxels_of
 
 
 def image(number: int, z_mm: float = 0.0, **attributes: str) -> InstanceRow:
@@ -42,6 +42,12 @@ def test_facts_are_those_of_the_headers() -> None:
     assert facts.pixel_spacing_mm == (0.5, 0.6)
     assert facts.slice_spacing_mm == pytest.approx(2.5)
     assert voxels_of(SERIES) == 60
+
+
+def test_litres_are_the_space_that_the_voxels_fill_where_the_headers_tell() -> None:
+    assert litres_of(SERIES) == pytest.approx(60 * 2.5 * 0.5 * 0.6 * 1e-6)
+    assert litres_of(SERIES[:1]) is None
+    assert litres_of([image(n, z_mm=n, PixelSpacing="") for n in (1, 2)]) is None
 
 
 def test_the_largest_image_is_what_a_contract_judges() -> None:
