@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from planner.networks.joint import networks_of
 from planner.plan import Plan, PlannedOutput
 
 
@@ -28,6 +29,22 @@ def differences(before: Plan, after: Plan) -> tuple[Difference, ...]:
     return tuple(_compared(ours, theirs, ""))
 
 
+def other_networks(before: Plan, after: Plan) -> dict[str, tuple[str, str]]:
+    """By step: the digests of the networks that it runs in either plan, where these differ.
+
+    Only steps that run networks in both; of several (folds) the first that differs.
+    """
+    ours, theirs = (
+        {node.step: networks_of(node) for node in plan.nodes if networks_of(node)} for plan in (before, after)
+    )
+    found = {}
+    for step in (step for step in ours if step in theirs):
+        pairs = [pair for pair in zip(ours[step], theirs[step], strict=False) if pair[0] != pair[1]]
+        if pairs:
+            found[step] = pairs[0]
+    return found
+
+
 def _plain(plan: Plan) -> dict[str, Any]:
     names = {node.id: node.step for node in plan.nodes}
     return {
@@ -48,6 +65,7 @@ def _plain(plan: Plan) -> dict[str, Any]:
         },
         "outputs": {output.name: _output(output, plan, names) for output in plan.outputs},
         "golden": list(plan.golden),
+        "gate": {} if isinstance(plan.gate, msgspec.UnsetType) else plan.gate,
     }
 
 

@@ -7,6 +7,7 @@ from html import escape
 from planner.explain import ExplainedStage, Explanation, together
 from planner.layout import Box, Layout, Point, place
 from planner.plan import SOURCE
+from planner.svg import FAINT, INK, LINE, opening, rectangle, said_seconds, text
 
 _PIPELINE_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c564b", "#5f5f5f")
 """Okabe and Ito's palette, which colour-blind people can tell apart, and two more."""
@@ -14,9 +15,7 @@ _PIPELINE_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56
 _SHARED = ("#ffffff", "#d5efe9", "#a9dfd4", "#79cdbd")
 """Fill of a stage by how many pipelines need it: 1, 2, 3, 4 and more."""
 
-_INK, _FAINT, _LINE, _PAPER = "#1b2733", "#5b6b7b", "#93a1af", "#f7f9fb"
 _ROW, _PAD, _MARGIN, _HEAD, _LEGEND = 18, 10, 32, 84, 44
-_FONT = "font-family='Helvetica, Arial, DejaVu Sans, sans-serif'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +35,7 @@ def draw(explanations: Sequence[Explanation]) -> str:
     height = layout.height + _HEAD + _LEGEND + 2 * _MARGIN
     shift = (width - layout.width) / 2
     parts = [
-        f"<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 {width:.0f} {height:.0f}' "
-        f"width='{width:.0f}' height='{height:.0f}' {_FONT} font-size='12' fill='{_INK}'>",
-        f"<rect width='100%' height='100%' fill='{_PAPER}'/>",
+        *opening(width, height),
         *_heading(explanations),
         f"<g transform='translate({shift:.1f},{_HEAD + _MARGIN})'>",
         *(_line(start, end) for start, end in layout.lines),
@@ -91,19 +88,19 @@ def _heading(explanations: Sequence[Explanation]) -> list[str]:
     counted = f"{sums.stages} stages"
     if len(explanations) > 1:
         counted += f" instead of {sums.stages_alone}"
-    said = f"{counted} · estimated {_seconds(sums.seconds)} of computing"
+    said = f"{counted} · estimated {said_seconds(sums.seconds)} of computing"
     if len(explanations) > 1:
-        said += f" instead of {_seconds(sums.seconds_alone)}"
+        said += f" instead of {said_seconds(sums.seconds_alone)}"
     said += f" for a series of {images:g} images of 512 × 512"
     return [
-        _text(_MARGIN, _MARGIN + 14, names, size=20, weight="bold"),
-        _text(_MARGIN, _MARGIN + 38, said, size=13, colour=_FAINT),
+        text(_MARGIN, _MARGIN + 14, names, size=20, weight="bold"),
+        text(_MARGIN, _MARGIN + 38, said, size=13, colour=FAINT),
     ]
 
 
 def _source(box: Box, layout: Layout) -> str:
     at = layout.corners[box.id]
-    return _rectangle(at, box.width, box.height, fill="#e4e9ee", radius=17) + _text(
+    return rectangle(at, box.width, box.height, fill="#e4e9ee", radius=17) + text(
         at.x + box.width / 2, at.y + 22, "series of DICOM images", anchor="middle", weight="bold"
     )
 
@@ -112,19 +109,17 @@ def _stage(drawn: _Drawn, box: Box, layout: Layout) -> str:
     stage, at = drawn.stage, layout.corners[box.id]
     users = len(stage.shared_with) + 1
     dash = "stroke-dasharray='5 3'" if stage.pool == "gil" else ""
-    parts = [_rectangle(at, box.width, box.height, fill=_fill(users), extra=dash)]
+    parts = [rectangle(at, box.width, box.height, fill=_fill(users), extra=dash)]
     parts.append(f"<title>{escape(_hover(stage))}</title>")
     y = at.y + _PAD + 12
     for step, operator in stage.steps:
-        operator_text = (
-            "" if operator == step else f"<tspan dx='7' fill='{_FAINT}'>{escape(operator)}</tspan>"
-        )
+        operator_text = "" if operator == step else f"<tspan dx='7' fill='{FAINT}'>{escape(operator)}</tspan>"
         parts.append(
             f"<text x='{at.x + _PAD:.1f}' y='{y:.1f}'>"
             f"<tspan font-weight='bold'>{escape(step)}</tspan>{operator_text}</text>"
         )
         y += _ROW
-    parts.append(_text(at.x + _PAD, y + 6, _cost_text(stage), size=11, colour=_FAINT))
+    parts.append(text(at.x + _PAD, y + 6, _cost_text(stage), size=11, colour=FAINT))
     for index, user in enumerate(reversed(drawn.users)):
         x = at.x + box.width - _PAD - 4 - 12 * index
         parts.append(f"<circle cx='{x:.1f}' cy='{y + 2:.1f}' r='4.5' fill='{_colour(user)}'/>")
@@ -139,16 +134,16 @@ def _result(explanation: Explanation, number: int, box: Box, layout: Layout) -> 
         f"rx='3' fill='{_colour(number)}'/>"
     )
     return (
-        _rectangle(at, box.width, box.height, fill="#ffffff", radius=3)
+        rectangle(at, box.width, box.height, fill="#ffffff", radius=3)
         + strip
-        + _text(at.x + _PAD + 8, at.y + 20, name, weight="bold", size=13, colour=_colour(number))
-        + _text(at.x + _PAD + 8, at.y + 37, title)
-        + _text(at.x + _PAD + 8, at.y + 53, outputs, size=11, colour=_FAINT)
+        + text(at.x + _PAD + 8, at.y + 20, name, weight="bold", size=13, colour=_colour(number))
+        + text(at.x + _PAD + 8, at.y + 37, title)
+        + text(at.x + _PAD + 8, at.y + 53, outputs, size=11, colour=FAINT)
     )
 
 
 def _result_lines(explanation: Explanation) -> tuple[str, str, str]:
-    outputs = f"DICOM SEG: {', '.join(explanation.outputs)} · alone {_seconds(explanation.seconds)}"
+    outputs = f"DICOM SEG: {', '.join(explanation.outputs)} · alone {said_seconds(explanation.seconds)}"
     return f"{explanation.pipeline} {explanation.version}", explanation.title, outputs
 
 
@@ -157,7 +152,7 @@ def _line(start: Point, end: Point) -> str:
     middle = (start.y + end.y) / 2
     path = f"M {start.x:.1f} {start.y:.1f} C {start.x:.1f} {middle:.1f}, {end.x:.1f} {middle:.1f}, "
     path += f"{end.x:.1f} {end.y:.1f}"
-    return f"<path d='{path}' fill='none' stroke='{_LINE}' stroke-width='1.6'/>"
+    return f"<path d='{path}' fill='none' stroke='{LINE}' stroke-width='1.6'/>"
 
 
 def _legend(drawn: Sequence[_Drawn], y: float) -> list[str]:
@@ -167,18 +162,18 @@ def _legend(drawn: Sequence[_Drawn], y: float) -> list[str]:
         words = "one pipeline needs it" if count == 1 else f"{count} pipelines share it"
         if count == len(_SHARED):
             words = f"{count} or more pipelines share it"
-        entries.append((f"fill='{_fill(count)}' stroke='{_LINE}'", words))
+        entries.append((f"fill='{_fill(count)}' stroke='{LINE}'", words))
     if any(d.stage.pool == "gil" for d in drawn):
         entries.append(
-            (f"fill='none' stroke='{_LINE}' stroke-dasharray='4 2'", "runs in a process of its own")
+            (f"fill='none' stroke='{LINE}' stroke-dasharray='4 2'", "runs in a process of its own")
         )
     parts, x = [], float(_MARGIN)
     for style, words in entries:
         parts.append(f"<rect x='{x:.0f}' y='{y - 12:.0f}' width='22' height='14' rx='3' {style}/>")
-        parts.append(_text(x + 30, y, words))
+        parts.append(text(x + 30, y, words))
         x += 30 + 6.6 * len(words) + 26
-    parts.append(f"<circle cx='{x + 5:.0f}' cy='{y - 4:.0f}' r='4.5' fill='{_INK}'/>")
-    parts.append(_text(x + 16, y, "dots: the pipelines below that need it"))
+    parts.append(f"<circle cx='{x + 5:.0f}' cy='{y - 4:.0f}' r='4.5' fill='{INK}'/>")
+    parts.append(text(x + 16, y, "dots: the pipelines below that need it"))
     return parts
 
 
@@ -193,11 +188,7 @@ def _row_text(step: str, operator: str) -> str:
 
 def _cost_text(stage: ExplainedStage) -> str:
     guess = "" if stage.measured else "guess: "
-    return f"{guess}{_seconds(stage.seconds)} · {stage.peak_bytes / 1e6:.0f} MB"
-
-
-def _seconds(seconds: float) -> str:
-    return f"{seconds * 1000:.0f} ms" if seconds < 0.9995 else f"{seconds:.1f} s"
+    return f"{guess}{said_seconds(stage.seconds)} · {stage.peak_bytes / 1e6:.0f} MB"
 
 
 def _fill(users: int) -> str:
@@ -206,26 +197,3 @@ def _fill(users: int) -> str:
 
 def _colour(pipeline: int) -> str:
     return _PIPELINE_COLOURS[pipeline % len(_PIPELINE_COLOURS)]
-
-
-def _rectangle(at: Point, width: float, height: float, *, fill: str, radius: int = 7, extra: str = "") -> str:
-    return (
-        f"<rect x='{at.x:.1f}' y='{at.y:.1f}' width='{width:.1f}' height='{height:.1f}' rx='{radius}' "
-        f"fill='{fill}' stroke='{_LINE}' {extra}/>"
-    )
-
-
-def _text(
-    x: float,
-    y: float,
-    text: str,
-    *,
-    size: int = 12,
-    weight: str = "normal",
-    colour: str = _INK,
-    anchor: str = "start",
-) -> str:
-    return (
-        f"<text x='{x:.1f}' y='{y:.1f}' font-size='{size}' font-weight='{weight}' fill='{colour}' "
-        f"text-anchor='{anchor}'>{escape(text)}</text>"
-    )

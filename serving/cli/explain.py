@@ -24,14 +24,25 @@ if TYPE_CHECKING:
 
 
 def explain_command(
-    pipelines: Annotated[list[str] | None, typer.Argument(help="Compiled pipelines; default: all.")] = None,
-    svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Also draw the graph here.")] = None,
+    pipelines: Annotated[
+        list[str] | None,
+        typer.Argument(help="Compiled pipelines, or with --family also networks; default: all."),
+    ] = None,
+    family: Annotated[
+        bool, typer.Option("--family", help="Show the families of networks, not the stages.")
+    ] = False,
+    svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Also draw it here.")] = None,
     images: Annotated[int, typer.Option(min=1, help="Estimate for so many images of 512 x 512.")] = 128,
     store: StoreOption = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Show the stages of pipelines: shared with whom, estimated at what cost, and drawn as a picture."""
     with command_errors(), opened_store(store) as opened:
+        if family:
+            from serving.cli.families import explain_families
+
+            explain_families(opened, pipelines or (), svg, as_json=as_json)
+            return
         from planner.explain import explain, together
         from planner.names import PLANS
 

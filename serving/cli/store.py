@@ -62,8 +62,10 @@ def gc_command(
     """Delete what no name leads to."""
     with command_errors(), opened_store(store) as opened:
         from object_store.collect import collect_garbage
+        from planner.networks.families.known import forget_networks
         from planner.references import references
 
+        forgotten = () if dry_run else forget_networks(opened, older_than_s)
         done = collect_garbage(opened.objects, opened.names, references, older_than_s, dry_run=dry_run)
         if as_json:
             print_json(
@@ -73,6 +75,7 @@ def gc_command(
                     "deleted": [str(digest) for digest in done.deleted],
                     "deleted_bytes": done.deleted_bytes,
                     "abandoned_files": done.abandoned_files,
+                    "forgotten_networks": list(forgotten),
                     "dry_run": dry_run,
                 }
             )
@@ -82,3 +85,5 @@ def gc_command(
             f"{verb} {len(done.deleted)} objects ({said_bytes(done.deleted_bytes)}), "
             f"kept {done.kept}, spared {done.spared} that are young"
         )
+        if forgotten:
+            print_line(f"{len(forgotten)} networks that no plan and no name used were forgotten")
