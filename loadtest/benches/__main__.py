@@ -26,6 +26,10 @@ BENCHES: Mapping[str, str] = {
     "ingest": "C-STORE at dcmtk's defaults, against Orthanc",
     "startup": "seconds to ready and memory of an idle server",
     "load": "a minute of mixed C-STORE and STOW-RS users",
+    "variants": "a family of site variants, against one session per model",
+    "fold": "the same with normalisation folded into the filters",
+    "precision": "engine and precision planned for real networks, against fp32 onnxruntime",
+    "plan": "what networks share, upsample-argmax, cost of compiling, the real families",
 }
 """Each is the module of its name beside this file, with `run(quick, say) -> Findings`."""
 

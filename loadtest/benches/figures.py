@@ -76,8 +76,8 @@ def at_least(name: str, measured: float, required: float, unit: str) -> Bar:
     """A bar that holds from `required` upwards."""
     return Bar(
         name=name,
-        required=f">= {said(required)} {unit}",
-        measured=f"{said(measured)} {unit}",
+        required=f">= {said(required)} {unit}".rstrip(),
+        measured=f"{said(measured)} {unit}".rstrip(),
         holds=measured >= required,
     )
 
@@ -86,8 +86,8 @@ def at_most(name: str, measured: float, required: float, unit: str) -> Bar:
     """A bar that holds up to `required`."""
     return Bar(
         name=name,
-        required=f"<= {said(required)} {unit}",
-        measured=f"{said(measured)} {unit}",
+        required=f"<= {said(required)} {unit}".rstrip(),
+        measured=f"{said(measured)} {unit}".rstrip(),
         holds=measured <= required,
     )
 

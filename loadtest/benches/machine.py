@@ -10,7 +10,7 @@ from typing import Any
 
 _FLAGS = re.compile(r"avx2|avx512.*|amx.*|.*vnni|.*bf16|sha_ni")
 """CPU flags that change what a kernel costs."""
-_PACKAGES = ("numpy", "scipy", "onnxruntime", "pydicom", "pynetdicom", "highdicom")
+_PACKAGES = ("numpy", "scipy", "onnxruntime", "openvino", "pydicom", "pynetdicom", "highdicom")
 _ROOT = Path(__file__).resolve().parents[2]
 
 

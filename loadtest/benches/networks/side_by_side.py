@@ -1,0 +1,205 @@
+"""Variants of one network: a family in Lightbox against one session per model, in memory, time and store.
+
+Both sides run as programs of their own on this machine in one run; the black box is measured at a few numbers
+of models and extrapolated along a line, since 250 of its sessions do not fit the machines this runs on.
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from loadtest.benches.figures import Bar, Figure, Findings, at_least, at_most, figure
+from loadtest.benches.networks.dedicated import SIDE
+from loadtest.benches.networks.unet import CHANNELS, Base
+from loadtest.benches.say import Say
+from object_store import collect_garbage
+from object_store.opening import open_store
+from planner.references import references
+
+VARIANTS = 250
+TUNED_BY_OURS, DEFAULTS_BY_OURS = 50.0, 100.0
+LATENCY_MEDIAN, LATENCY_WORST = 1.05, 1.15
+FIRST_ANSWER = 1.2
+STORE_FACTOR = 1.05
+REGISTER_MS = 50.0
+OUTPUTS_WITHIN = 1e-5
+_DEADLINE_S = 3600
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scale:
+    """How much is measured."""
+
+    variants: int
+    black_box_at: tuple[int, ...]
+    sampled: int
+    rounds: int
+    channels: tuple[int, ...] = CHANNELS
+    side: int = SIDE
+
+    @classmethod
+    def of(cls, quick: bool) -> "Scale":
+        if quick:
+            return cls(variants=20, black_box_at=(2, 4, 6), sampled=2, rounds=5)
+        return cls(variants=VARIANTS, black_box_at=(10, 20, 40), sampled=10, rounds=9)
+
+
+def compare(scale: Scale, say: Say, *, folded: bool, at_defaults: bool) -> Findings:
+    """The figures of one kind of export. at_defaults: measure the black box at its defaults too."""
+    base, side = Base(scale.channels), ("--side", scale.side)
+    with tempfile.TemporaryDirectory(prefix="bench-family-") as name:
+        folder = Path(name)
+        say(f"registering {scale.variants} variants of {base.parameters() / 1e6:.2f} million parameters")
+        registered = _program(
+            "registering",
+            folder / "store",
+            *("--count", scale.variants),
+            *("--channels", *scale.channels),
+            *(["--folded"] if folded else []),
+        )
+        rows = registered["variants"]
+        store = open_store(folder / "store")
+        collect_garbage(store.objects, store.names, references, older_than_s=0)
+        stored = sum(digest.size for digest in store.objects)
+        networks = folder / "networks.json"
+        networks.write_text(json.dumps([row["network"] for row in rows]), encoding="utf-8")
+        say("letting every variant answer twice")
+        family = _program("family", folder / "store", networks, *side)
+        models = folder / "models"
+        models.mkdir()
+        for variant in range(scale.black_box_at[-1]):
+            base.write(variant, models / f"{variant:03}.onnx", folded=folded)
+        files = sorted(models.iterdir())
+        say("the black box, well tuned: one session per model, one arena for all")
+        tuned = _program("dedicated", *files, "--tuned", *side, "--counts", *scale.black_box_at)
+        defaults: Mapping[str, Any] | None = None
+        if at_defaults:
+            say("the black box at its defaults")
+            defaults = _program("dedicated", *files, *side, "--counts", *scale.black_box_at)
+        say("latency, turn by turn with dedicated sessions")
+        picked = np.linspace(0, len(files) - 1, scale.sampled).astype(int)
+        turns = [
+            _program(
+                "latency", folder / "store", rows[i]["network"], files[i], "--rounds", scale.rounds, *side
+            )
+            for i in picked
+        ]
+        model_bytes = files[0].stat().st_size
+    return findings(scale, base, rows, stored, model_bytes, family, tuned, defaults, turns)
+
+
+def findings(
+    scale: Scale,
+    base: Base,
+    rows: Sequence[Mapping[str, Any]],
+    stored: int,
+    model_bytes: int,
+    family: Mapping[str, Any],
+    tuned: Mapping[str, Any],
+    defaults: Mapping[str, Any] | None,
+    turns: Sequence[Mapping[str, Any]],
+) -> Findings:
+    """Figures and bars of what the programs wrote. defaults: None where that side was not measured."""
+    ours_mb = family["bytes"] / 1e6
+    ratios = [_median(turn, "lightbox") / _median(turn, "dedicated") for turn in turns]
+    first, later = family["seconds"]["first"], family["seconds"]["later"]
+    first_p99, later_p99 = _p99(first), _p99(later)
+    beyond_ms = [1e3 * (row["register_s"] - row["read_s"]) for row in rows[1:]]
+    ideal = model_bytes + scale.variants * base.delta_bytes()
+    apart = max(turn["difference"] for turn in turns)
+    figures: dict[str, Figure] = {
+        "memory of all variants, against tuned sessions": _memory(ours_mb, tuned, scale),
+        "latency of a variant": figure(
+            [1e3 * _median(turn, "lightbox") for turn in turns],
+            [1e3 * _median(turn, "dedicated") for turn in turns],
+            unit="ms",
+            better="lower",
+            note="medians of variants, each against its own session, turn by turn, one thread",
+        ),
+        "first answer of a variant": figure(
+            [1e3 * value for value in first],
+            [1e3 * value for value in tuned["first_answer_s"]],
+            unit="ms",
+            better="lower",
+            note="the black box opens its session first",
+        ),
+        "later answers": figure([1e3 * value for value in later], unit="ms", better="lower"),
+        "registering, beyond reading the file": figure(beyond_ms, unit="ms", better="lower"),
+        "verifying at promotion": figure([row["verify_s"] for row in rows], unit="s", better="lower"),
+        "bytes in the store": figure(
+            [stored / 1e6], [scale.variants * model_bytes / 1e6], unit="MB", better="lower"
+        ),
+    }
+    bars: list[Bar] = [
+        at_most("latency by a dedicated session's, median", statistics.median(ratios), LATENCY_MEDIAN, "x"),
+        at_most("latency by a dedicated session's, worst", max(ratios), LATENCY_WORST, "x"),
+        at_most("p99 of first answers / p99 of later ones", first_p99 / later_p99, FIRST_ANSWER, "x"),
+        at_most("bytes in the store / (base + deltas)", stored / ideal, STORE_FACTOR, "x"),
+        at_most("registering beyond reading, median", statistics.median(beyond_ms), REGISTER_MS, "ms"),
+        at_most("outputs apart, of the largest magnitude", apart, OUTPUTS_WITHIN, ""),
+        at_most(f"registering number {scale.variants} / number 10", _growth(beyond_ms), 1.2, "x"),
+    ]
+    if defaults is not None:
+        key = "memory of all variants, against sessions at defaults"
+        figures[key] = _memory(ours_mb, defaults, scale)
+    if scale.variants >= VARIANTS:  # fewer could not hold it, whatever they took
+        bars.append(_memory_bar("tuned sessions", tuned, scale, ours_mb, TUNED_BY_OURS))
+        if defaults is not None:
+            bars.append(_memory_bar("sessions at defaults", defaults, scale, ours_mb, DEFAULTS_BY_OURS))
+    measured = ", ".join(f"{count}: {size / 1e6:.0f} MB" for count, size in tuned["bytes_at"].items())
+    notes = [
+        f"{scale.variants} variants of {base.parameters()} parameters, {scale.side} x {scale.side}, one "
+        "thread; memory is PSS above an empty process with onnxruntime loaded "
+        f"({family['empty_bytes'] / 1e6:.0f} MB); {family['stage_bytes'] / 1e6:.0f} MB of it after the first "
+        "variant's answer: the family's one stage.",
+        f"Tuned sessions measured at {measured}; {scale.variants} extrapolated along a line.",
+        f"{sum(row['new_base'] for row in rows)} base, {sum(row['verified'] for row in rows)} verified, "
+        f"largest difference at promotion {max(row['largest_difference'] for row in rows):.2g}.",
+    ]
+    return Findings(figures=figures, bars=bars, notes=notes)
+
+
+def _memory(ours_mb: float, theirs: Mapping[str, Any], scale: Scale) -> Figure:
+    extrapolated = _at(theirs, scale.variants)
+    note = f"baseline extrapolated to {scale.variants} from {scale.black_box_at[-1]} models"
+    return figure([ours_mb], [extrapolated], unit="MB", better="lower", note=note)
+
+
+def _memory_bar(name: str, theirs: Mapping[str, Any], scale: Scale, ours_mb: float, required: float) -> Bar:
+    return at_least(f"memory of {name} / ours", _at(theirs, scale.variants) / ours_mb, required, "x")
+
+
+def _at(theirs: Mapping[str, Any], count: int) -> float:
+    """Megabytes of so many models, along the line through what was measured."""
+    counts = [int(number) for number in theirs["bytes_at"]]
+    slope, offset = np.polyfit(counts, [size / 1e6 for size in theirs["bytes_at"].values()], 1)
+    return float(offset + slope * count)
+
+
+def _growth(values: Sequence[float]) -> float:
+    """The median of the last five against that of five around the tenth."""
+    return statistics.median(values[-5:]) / statistics.median(values[7:12])
+
+
+def _median(turn: Mapping[str, Any], side: str) -> float:
+    return float(statistics.median(turn["seconds"][side]))
+
+
+def _p99(seconds: Sequence[float]) -> float:
+    return float(np.percentile(seconds, 99))
+
+
+def _program(module: str, *arguments: object) -> dict[str, Any]:
+    """Run one of this folder's programs and read its JSON."""
+    command = [sys.executable, "-m", f"loadtest.benches.networks.{module}", *map(str, arguments)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, timeout=_DEADLINE_S, check=True)
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result

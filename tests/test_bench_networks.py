@@ -1,0 +1,137 @@
+"""The benches of families and of planning, on networks so small that they take seconds."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from loadtest.benches import variants
+from loadtest.benches.__main__ import main
+from loadtest.benches.figures import Bar, Findings, at_most, figure
+from loadtest.benches.networks import compiling, real_families, side_by_side
+from loadtest.benches.networks.side_by_side import Scale, compare, findings
+from loadtest.benches.networks.unet import Base
+from loadtest.benches.plan import together
+
+TINY = Scale(variants=12, black_box_at=(1, 2), sampled=1, rounds=2, channels=(8, 64), side=32)
+
+
+def quiet(line: str) -> None:
+    return
+
+
+def bars(found: Findings) -> dict[str, Bar]:
+    return {bar.name: bar for bar in found.bars}
+
+
+def note(found: Findings, word: str) -> str:
+    (said,) = (line for line in found.notes if word in line)
+    return said
+
+
+def test_site_variants_are_one_base_and_answer_as_their_files_do() -> None:
+    found = compare(TINY, quiet, folded=False, at_defaults=True)
+    assert bars(found)["outputs apart, of the largest magnitude"].holds
+    assert note(found, "verified").startswith("1 base, 12 verified, largest difference at promotion 0.")
+    memory = [key for key in found.figures if key.startswith("memory of all variants")]
+    assert len(memory) == 2
+    assert all(found.figures[key].lightbox > 0 for key in memory)
+
+
+def test_folded_variants_are_unfolded_to_one_base_and_answer_as_their_files_do() -> None:
+    found = compare(TINY, quiet, folded=True, at_defaults=False)
+    assert bars(found)["outputs apart, of the largest magnitude"].holds
+    assert note(found, "verified").startswith("1 base, 12 verified, ")
+    moved = float(note(found, "verified").rpartition(" ")[2].removesuffix("."))
+    assert 0 < moved <= 1e-5  # by the rounding of what was folded: it is the base's filters that answered
+    stored = found.figures["bytes in the store"]
+    assert stored.baseline is not None
+    assert stored.lightbox < stored.baseline / 2  # of twelve files
+
+
+def programs(count: int) -> dict[str, Any]:
+    """What the programs would write of `count` variants."""
+    row = {
+        "network": "n",
+        "new_base": False,
+        "read_s": 0.01,
+        "register_s": 0.03,
+        "verify_s": 0.1,
+        "largest_difference": 1e-6,
+        "verified": True,
+    }
+    seconds = {"first": [0.11] * count, "later": [0.1] * count}
+    return {
+        "rows": [row] * count,
+        "family": {"bytes": 20e6, "stage_bytes": 15e6, "empty_bytes": 40e6, "seconds": seconds},
+        "tuned": {"bytes_at": {"10": 100e6, "20": 150e6, "40": 250e6}, "first_answer_s": [0.2]},
+        "turns": [{"seconds": {"lightbox": [0.1], "dedicated": [0.1]}, "difference": 1e-6}],
+    }
+
+
+def found_of(scale: Scale, parts: Mapping[str, Any]) -> Findings:
+    base = Base(TINY.channels)
+    return findings(
+        scale, base, parts["rows"], 10**6, 10**6, parts["family"], parts["tuned"], None, parts["turns"]
+    )
+
+
+def test_sessions_that_were_not_opened_are_extrapolated_along_a_line() -> None:
+    scale = Scale.of(quick=False)
+    found = found_of(scale, programs(scale.variants))
+    memory = found.figures["memory of all variants, against tuned sessions"]
+    assert memory.baseline == pytest.approx(50 + 5 * 250)
+    assert bars(found)["memory of tuned sessions / ours"].measured == "65 x"
+
+
+def test_a_bar_for_250_variants_is_not_held_against_a_few() -> None:
+    scale = Scale.of(quick=True)
+    found = found_of(scale, programs(scale.variants))
+    assert scale.variants < side_by_side.VARIANTS
+    assert not any(name.startswith("memory") for name in bars(found))
+
+
+def test_the_last_compilations_are_set_against_those_up_to_the_tenth() -> None:
+    found = compiling.measure(12, quiet)
+    assert list(found.figures) == ["compiling variant number 10", "compiling variant number 12"]
+    assert [one.samples for one in found.figures.values()] == [5, 5]
+    assert list(bars(found)) == ["compiling number 12 / number 10"]
+
+
+def test_parts_of_a_bench_become_one_in_order() -> None:
+    one = Findings(
+        figures={"a": figure([1.0], unit="s", better="lower")}, bars=[at_most("a", 1, 2, "s")], notes=["A."]
+    )
+    other = Findings(figures={"b": figure([1.0], unit="s", better="lower")}, bars=[], notes=["B."])
+    both = together([one, other])
+    assert (list(both.figures), [bar.name for bar in both.bars], both.notes) == (
+        ["a", "b"],
+        ["a"],
+        ["A.", "B."],
+    )
+
+
+def test_without_the_real_data_planning_is_not_measured_and_one_sentence_says_why(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(real_families, "DATA", tmp_path / "nothing")
+    assert main(["plan", "--quick"]) == 2
+    said = capsys.readouterr().err
+    assert "plan could not be measured: the real networks and images in ../shared/data are not there" in said
+
+
+def test_the_benches_of_families_measure_both_kinds_of_export(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Scale, bool]] = []
+
+    def compared(scale: Scale, say: Any, *, folded: bool, at_defaults: bool) -> Findings:
+        asked.append((scale, folded))
+        return Findings(figures={}, bars=[])
+
+    from loadtest.benches import fold
+
+    monkeypatch.setattr(variants, "compare", compared)
+    monkeypatch.setattr(fold, "compare", compared)
+    variants.run(True, quiet)
+    fold.run(False, quiet)
+    assert asked == [(Scale.of(True), False), (Scale.of(False), True)]
