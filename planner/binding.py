@@ -3,40 +3,81 @@
 It refers to plans and changes none of them; it may be rebuilt at any time and has a digest of its own.
 """
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 import msgspec
 
 from object_store.digest import Digest
 from object_store.opening import Store
-from planner.canonical import canonical_json
+from planner.canonical import identity
 from planner.errors import Unreadable
+from planner.networks.joint import Joint
+from planner.networks.records import BoundNetwork
+from planner.numeric.record import Fused
 
 FORMAT = "lightbox.binding/1"
+
+IMAGES_PER_PART = 32
+"""Images one run of a per-image stage works on: about 50 ms of decoding, little beside the hand-over."""
 
 Pool = Literal["cpu", "gil"]
 """`cpu`: threads of one process; `gil`: processes of one thread, for kernels that hold the GIL."""
 
 
-class CostModel(msgspec.Struct, frozen=True, kw_only=True):
-    """What one run of a stage is expected to need; voxels are those of the source series.
+LITRES_PER_VOXEL = 1.6e-6
+"""Of a thorax CT in thick slices (2.5 x 0.8 x 0.8 mm), where nobody says how large a series' voxels are."""
 
-    seconds = fixed_s + voxels * per_voxel_s; peak_bytes likewise, over all a run allocates, inputs excluded;
-    output_bytes is what stays in shared memory until the consumers are done.
+
+class TileCost(msgspec.Struct, frozen=True, kw_only=True):
+    """What one run of a network's session takes, with one thread: fixed_s + tiles * per_tile_s.
+
+    shape: of one tile as it is fed, without the batch; batch: tiles that the stage feeds at once.
+    """
+
+    shape: tuple[int, ...]
+    batch: int
+    fixed_s: float
+    per_tile_s: float
+
+
+class CostModel(msgspec.Struct, frozen=True, kw_only=True):
+    """What one run of a stage is expected to need, on the device model that the binding is for.
+
+    voxels are those of the source series, litres the space they fill: work on the source's grid grows with
+    voxels, work on a grid of its own spacing with litres.
+    seconds = fixed_s + voxels * per_voxel_s + litres * per_litre_s, of one thread, handing the results over
+    included; peak_bytes likewise, over all that a run allocates, inputs excluded; output_bytes is what stays
+    in shared memory until the consumers are done. A stage that works on parts of a series is costed as if
+    all parts ran at once.
     """
 
     fixed_s: float
     per_voxel_s: float
+    per_litre_s: float = 0.0
+    peak_fixed_bytes: int = 0
     peak_bytes_per_voxel: float
+    peak_bytes_per_litre: float = 0.0
     output_bytes_per_voxel: float
+    all_cores: float = 1.0
+    """Seconds with all cores by seconds with one; 1 for stages that run in one thread whatever there is."""
+    tiles: TileCost | None = None
+    """Of a stage with a network."""
     measured: bool
     """False: a default, because this stage could not be measured on the phantom."""
 
-    def seconds(self, voxels: int) -> float:
-        return self.fixed_s + voxels * self.per_voxel_s
+    def seconds(self, voxels: int, litres: float | None = None) -> float:
+        """With one thread. litres: of the series; default: voxels of LITRES_PER_VOXEL."""
+        return self.fixed_s + voxels * self.per_voxel_s + _litres(voxels, litres) * self.per_litre_s
 
-    def peak_bytes(self, voxels: int) -> int:
-        return int(voxels * self.peak_bytes_per_voxel)
+    def peak_bytes(self, voxels: int, litres: float | None = None) -> int:
+        """Reserve so much; what a run may take beyond it: planner.measuring.fit.within_margin."""
+        grown = voxels * self.peak_bytes_per_voxel + _litres(voxels, litres) * self.peak_bytes_per_litre
+        return self.peak_fixed_bytes + int(grown)
+
+
+def _litres(voxels: int, litres: float | None) -> float:
+    return voxels * LITRES_PER_VOXEL if litres is None else litres
 
 
 class Stage(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,16 +102,41 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Binding(msgspec.Struct, frozen=True, kw_only=True):
-    """Stages are in an execution order valid for every plan; `plans` maps plan digest to pipeline name."""
+    """Stages are in an execution order valid for every plan; `plans` maps plan digest to pipeline name.
+
+    networks: by digest, how each opened network of these plans runs; one that is not here (or is opaque) runs
+    from its own numbers in fp32. joint: nodes whose networks are computed together; fused: chains of numeric
+    nodes that one graph computes.
+    """
 
     format: str = FORMAT
     machine: dict[str, Any]
     plans: dict[str, str]
     stages: tuple[Stage, ...]
+    networks: dict[str, BoundNetwork] = {}
+    joint: tuple[Joint, ...] = ()
+    fused: tuple[Fused, ...] = ()
 
     def to_bytes(self) -> bytes:
-        """Canonical JSON: the bytes whose digest names the binding."""
-        return canonical_json(msgspec.to_builtins(self))
+        """JSON with sorted keys: the bytes whose digest names the binding. (With thousands of plans it has
+        megabytes, which planner.canonical would take ten times as long to write.)"""
+        return msgspec.json.encode(self, order="sorted")
+
+    def ways_of(self, networks: Iterable[str], nodes: Iterable[str]) -> str:
+        """The identity of how these networks (digests) and nodes are computed here; "" if plainly.
+
+        Equal ways, equal results, whatever else is bound.
+        """
+        asked = frozenset(nodes)
+        ways = {
+            name: [self.networks[name].variant, *(choice.build for choice in self.networks[name].choices)]
+            for name in networks
+            if name in self.networks
+        }
+        together = [msgspec.to_builtins(joint) for joint in self.joint if asked & set(joint.nodes)]
+        fused = [chain.graph for chain in self.fused if asked & set(chain.nodes)]
+        said = {"networks": ways, "joint": together, "fused": fused}
+        return identity(said) if any(said.values()) else ""
 
     def stages_of(self, plan: str) -> tuple[Stage, ...]:
         """The stages that compute this plan, in execution order. Empty if the plan is not bound here."""

@@ -11,14 +11,17 @@ import numpy as np
 
 from models.errors import InputRefused
 from models.golden import ExpectedOutput, GoldenCase, golden_case
-from models.operators.base import KernelContext
+from models.operators.base import KernelContext, Resources
 from models.values import LabelMap, Measurements, Series, Value
 from object_store.digest import Digest
 from object_store.opening import Store
+from planner.binding import Binding, stored_binding
 from planner.canonical import canonical_json
+from planner.errors import Unreadable
 from planner.execute import OperatorFrom, operator_of, run_plan
 from planner.machine import machine_id
 from planner.names import BINDING, check_name
+from planner.networks.joint import networks_of
 from planner.overlap import Truth, dice
 from planner.plan import Plan, PlannedOutput
 from planner.resources import StoreResources
@@ -41,13 +44,17 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CheckReport(msgspec.Struct, frozen=True, kw_only=True):
-    """How a plan did on its golden cases on one machine model, under one binding."""
+    """How a plan did on its golden cases on one machine model, under one binding.
+
+    ways: what of the binding decides the plan's results (Binding.ways_of).
+    """
 
     pipeline: str
     plan: str
     binding: str
     machine: str
     findings: tuple[Finding, ...]
+    ways: str = ""
 
     @property
     def passed(self) -> bool:
@@ -70,37 +77,60 @@ def check_plan(
     operators: OperatorFrom = operator_of,
     checked: Checked = lambda title: None,
 ) -> CheckReport:
-    """Run every golden case of the plan and record the report in the store."""
-    binding = store.names.get(BINDING)
+    """Run every golden case of the plan as the store's binding says, and record the report in the store."""
+    binding, bound = _bound(store)
+    resources = StoreResources(store.objects.root).under(bound)
     findings: list[Finding] = []
     for fields in plan.golden:
         case = golden_case(fields)
-        findings += _check_case(store, plan, case, operators)
+        findings += _check_case(store, plan, case, operators, resources)
         checked(case.title)
     report = CheckReport(
         pipeline=plan.pipeline,
         plan=str(digest),
-        binding=str(binding) if binding else "",
+        binding=binding,
         machine=machine_id(),
         findings=tuple(findings),
+        ways=_ways(bound, plan),
     )
     stored = store.objects.put(canonical_json(msgspec.to_builtins(report)))
     store.names.set(check_name(report.machine, digest.sha256), stored)
     return report
 
 
-def recorded_check(store: Store, digest: Digest) -> CheckReport | None:
-    """The last report of this plan on this machine model; true of any binding, which changes no value."""
+def recorded_check(store: Store, digest: Digest, plan: Plan) -> CheckReport | None:
+    """The last report of this plan on this machine model, if its networks run now as they ran then."""
     stored = store.names.get(check_name(machine_id(), digest.sha256))
-    return msgspec.json.decode(store.objects.get(stored), type=CheckReport) if stored else None
+    if stored is None:
+        return None
+    report = msgspec.json.decode(store.objects.get(stored), type=CheckReport)
+    return report if report.ways == _ways(_bound(store)[1], plan) else None
 
 
-def _check_case(store: Store, plan: Plan, case: GoldenCase, operators: OperatorFrom) -> list[Finding]:
+def _bound(store: Store) -> tuple[str, Binding | None]:
+    """The present binding and its digest; none where nothing is bound that this version can read."""
+    digest = store.names.get(BINDING)
+    try:
+        return ("", None) if digest is None else (str(digest), stored_binding(store, digest))
+    except Unreadable:
+        return "", None
+
+
+def _ways(bound: Binding | None, plan: Plan) -> str:
+    if bound is None:
+        return ""
+    networks = (graph for node in plan.nodes for graph in networks_of(node))
+    return bound.ways_of(networks, (node.id for node in plan.nodes))
+
+
+def _check_case(
+    store: Store, plan: Plan, case: GoldenCase, operators: OperatorFrom, resources: Resources
+) -> list[Finding]:
     outputs = {output.name: output for output in plan.outputs}
     with tempfile.TemporaryDirectory(prefix="lightbox-check-") as folder:
-        series, truth = _input(store, case, Path(folder))
+        series, truth = case_series(store, case, Path(folder))
         wanted = [n for o in plan.outputs for n in (o.mask, o.measurements) if n is not None]
-        context = KernelContext(resources=StoreResources(store.objects.root))
+        context = KernelContext(resources=resources)
         try:
             values = run_plan(plan, series, context, tuple(dict.fromkeys(wanted)), operators)
         except InputRefused as refused:
@@ -111,7 +141,8 @@ def _check_case(store: Store, plan: Plan, case: GoldenCase, operators: OperatorF
     return findings
 
 
-def _input(store: Store, case: GoldenCase, folder: Path) -> tuple[Series, Truth | None]:
+def case_series(store: Store, case: GoldenCase, folder: Path) -> tuple[Series, Truth | None]:
+    """The input of a case as files in `folder`, and a phantom's truth."""
     if case.input is not None:
         return materialised(store, Digest.parse(case.input), folder), None
     assert case.phantom is not None

@@ -2,24 +2,33 @@
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+
+import msgspec
 
 from models.errors import PipelineError
 from models.golden import GoldenCase
 from models.operators.base import Operator
+from models.operators.network import Network
 from models.pipeline import Pipeline, Step, check
 from object_store.digest import Digest
+from object_store.local import LocalStore
 from object_store.opening import Store
 from planner.binding import Binding, Stage, stored_binding
 from planner.errors import UnknownPipeline, Unreadable
 from planner.execute import OperatorFrom, operator_of
+from planner.fusing import fused_chains
 from planner.graph import graph_of
 from planner.lower import Encoder, lower, registered_encoder
 from planner.machine import machine_facts
 from planner.names import BINDING, PLANS, TENANTS, plan_name
-from planner.plan import Plan, stored_plan
+from planner.networks.adopt import adopted
+from planner.networks.bind import bound_networks, network_nodes, networks_in, runs_several, shared_parts
+from planner.networks.joint import find_joint
+from planner.plan import Node, Plan, read_plan, stored_plan
 from planner.rewrite import rewrite
 from planner.stages import cut_stages
 from planner.stored_series import store_series
@@ -27,8 +36,11 @@ from planner.turn import turn
 
 log = logging.getLogger(__name__)
 
-Costing = Callable[[Mapping[str, Plan], tuple[Stage, ...]], tuple[Stage, ...]]
-"""Gives stages (of plans by digest) their costs."""
+Planned = Callable[[str], None]
+"""Called with a pipeline's name when its plan is made, for progress."""
+
+Costing = Callable[[Mapping[str, Plan], Binding], tuple[Stage, ...]]
+"""The stages of a binding over these plans (by digest) with their costs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +60,18 @@ def compile_pipelines(
     costing: Costing | None = None,
     encoder: Encoder = registered_encoder,
     operators: OperatorFrom = operator_of,
+    planned: Planned = lambda pipeline: None,
 ) -> tuple[Compiled, ...]:
     """Put the plan of each pipeline into the store, name it, and rebuild the binding over all live plans.
 
-    The plans depend on the pipelines alone. costing: default: measured (planner.cost).
-    Raises: PipelineError, RuleBroke, StoreError; nothing is named unless all pipelines compile.
+    The plans depend on the pipelines alone. costing: default: measured (planner.cost). planned: is told.
+    Raises: PipelineError, RuleBroke, StoreError; no plan is named unless all pipelines compile. (Networks
+    that were opened until then stay known until garbage is collected.)
     """
-    plans = [make_plan(store, pipeline, encoder) for pipeline in pipelines]
+    plans = []
+    for pipeline in pipelines:
+        plans.append(make_plan(store, pipeline, encoder))
+        planned(pipeline.name)
     compiled = []
     with turn(store):
         for plan in plans:
@@ -66,7 +83,11 @@ def compile_pipelines(
 
 
 def make_plan(store: Store, pipeline: Pipeline, encoder: Encoder = registered_encoder) -> Plan:
-    """The plan of a pipeline, with the files it names put into the store."""
+    """The plan of a pipeline, with the files it names put into the store and its networks opened.
+
+    Not within a `turn` of the store. Raises: as compile_pipelines.
+    """
+    check(pipeline)  # before anything is read, for the errors that cost nothing to find
     stored = dataclasses.replace(
         pipeline,
         steps=tuple(_stored_step(store, step) for step in pipeline.steps),
@@ -89,11 +110,15 @@ def bind(
     version of Lightbox, which this one cannot read or compute, are left out: others must still be bound.
     """
     plans = live_plans(store, also)
+    known = _each_once(operators)
     for name, plan in list(plans.items()):
-        if why := cannot_compute(plan, operators):
+        why = _hindrance(name, plan) if operators is operator_of else cannot_compute(plan, known)
+        if why:
             log.warning("plan %s of %s is left out of the binding: %s", name, plan.pipeline, why)
             del plans[name]
-    stages = cut_stages(plans, operators)
+    networks = bound_networks(store, networks_in(plans))
+    joint = find_joint(_with_several_networks(plans), shared_parts(store, networks))
+    stages = cut_stages(plans, known, joint, _STAGES if operators is operator_of else None)
     if costing is None:
         from planner.cost import measured_costs
 
@@ -101,11 +126,47 @@ def bind(
     binding = Binding(
         machine=machine_facts(),
         plans={digest: plan.pipeline for digest, plan in plans.items()},
-        stages=costing(plans, stages),
+        stages=stages,
+        networks=networks,
+        joint=joint,
+        fused=fused_chains(store, plans.values(), known, measuring=costing is not without_measuring),
     )
+    binding = msgspec.structs.replace(binding, stages=costing(plans, binding))
     digest = store.objects.put(binding.to_bytes())
     store.names.set(BINDING, digest)
     return digest
+
+
+_STAGES: dict[Hashable, tuple[Stage, ...]] = {}
+"""Stages of the plans that this process has cut before, by the bundled operators."""
+
+_HINDRANCES: dict[str, str] = {}
+"""cannot_compute of the plans that this process has looked at, by the bundled operators."""
+
+
+def _hindrance(digest: str, plan: Plan) -> str:
+    if digest not in _HINDRANCES:
+        _HINDRANCES[digest] = cannot_compute(plan)
+    return _HINDRANCES[digest]
+
+
+def _with_several_networks(plans: Mapping[str, Plan]) -> dict[str, Plan]:
+    """Plans in which networks may be computed together, and all others that have a step of these."""
+    steps = {digest: network_nodes(plan) for digest, plan in plans.items()}
+    several = {node.id for nodes in steps.values() for node in nodes if len(nodes) > 1 or runs_several(node)}
+    return {d: plans[d] for d, nodes in steps.items() if any(node.id in several for node in nodes)}
+
+
+def _each_once(operators: OperatorFrom) -> OperatorFrom:
+    """The same, and a node that many plans have becomes an operator once."""
+    known: dict[str, Operator] = {}
+
+    def operator(node: Node) -> Operator:
+        if node.id not in known:
+            known[node.id] = operators(node)
+        return known[node.id]
+
+    return operator
 
 
 def cannot_compute(plan: Plan, operators: OperatorFrom = operator_of) -> str:
@@ -118,9 +179,9 @@ def cannot_compute(plan: Plan, operators: OperatorFrom = operator_of) -> str:
     return ""
 
 
-def without_measuring(plans: Mapping[str, Plan], stages: tuple[Stage, ...]) -> tuple[Stage, ...]:
+def without_measuring(plans: Mapping[str, Plan], binding: Binding) -> tuple[Stage, ...]:
     """A Costing that keeps the default costs: for when a rough estimate will do."""
-    return stages
+    return binding.stages
 
 
 def live_plans(store: Store, also: Iterable[Digest] = ()) -> dict[str, Plan]:
@@ -132,10 +193,19 @@ def live_plans(store: Store, also: Iterable[Digest] = ()) -> dict[str, Plan]:
     plans = {}
     for digest in sorted(named):
         try:
-            plans[str(digest)] = stored_plan(store, digest)
+            plans[str(digest)] = _plan(store.objects.root, digest)
         except Unreadable as error:
             log.warning("left out of the binding: %s", error)
     return plans
+
+
+@lru_cache(maxsize=4096)
+def _plan(store: Path, digest: Digest) -> Plan:
+    """A plan never changes, so this process reads and checks it once."""
+    try:
+        return read_plan(LocalStore(store, verify_on_read=True).get(digest))
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise Unreadable(str(digest), str(error)) from error
 
 
 def current_binding(store: Store) -> tuple[Digest, Binding] | None:
@@ -154,6 +224,8 @@ def compiled_plan(store: Store, pipeline: str) -> tuple[Digest, Plan]:
 
 def _stored_step(store: Store, step: Step) -> Step:
     operator: Operator = step.operator
+    if isinstance(operator, Network):
+        return dataclasses.replace(step, operator=adopted(store, step.name, operator))
     files = {name: getattr(operator, name) for name in operator.file_parameters}
     digests = {name: _stored_file(store, path) for name, path in files.items() if path}
     return dataclasses.replace(step, operator=dataclasses.replace(operator, **digests)) if digests else step

@@ -2,8 +2,10 @@
 
 PlannerError
 ├── UnknownPipeline    a name that was never compiled into this store
+├── UnknownNetwork     a name or digest that no network in this store has
 ├── NotPromoted        a tenant has no plan of that name
 ├── NotChecked         promotion without a passed golden check
+├── NotTunable         a pipeline with nothing to tune, or nothing to judge it by
 ├── CannotCompute      a plan that this version of Lightbox has no operators for
 ├── Unreadable         bytes in the store that are no plan or binding of ours (a StoreError as well)
 └── RuleBroke          a rewrite rule changed what it promised to keep: our bug, named
@@ -20,6 +22,12 @@ class UnknownPipeline(PlannerError):
     def __init__(self, pipeline: str) -> None:
         self.pipeline = pipeline
         super().__init__(f"pipeline '{pipeline}' has not been compiled into this store")
+
+
+class UnknownNetwork(PlannerError):
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"there is no network in this store that '{name}' is or runs")
 
 
 class NotPromoted(PlannerError):
@@ -40,6 +48,12 @@ class CannotCompute(PlannerError):
     def __init__(self, pipeline: str, why: str) -> None:
         self.pipeline = pipeline
         super().__init__(f"the plan of '{pipeline}' cannot be computed by this version of Lightbox: {why}")
+
+
+class NotTunable(PlannerError):
+    def __init__(self, pipeline: str, why: str) -> None:
+        self.pipeline = pipeline
+        super().__init__(f"'{pipeline}' cannot be tuned: {why}")
 
 
 class Unreadable(PlannerError, StoreError):

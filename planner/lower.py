@@ -4,9 +4,11 @@ import dataclasses
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
+
 from models.golden import golden_fields
 from models.operators.base import Operator
-from models.pipeline import Output, Pipeline
+from models.pipeline import Gate, Output, Pipeline
 from planner.graph import Graph, GraphOutput, Work, json_parameters
 from planner.plan import Node, Plan, PlannedOutput, PlannedSegment
 
@@ -48,6 +50,7 @@ def lower(graph: Graph, pipeline: Pipeline, encoder: Encoder = registered_encode
         outputs=tuple(_planned(output, work) for output, work in encoded),
         golden=golden,
         blobs=tuple(sorted(blobs | set(_golden_blobs(golden)))),
+        gate=msgspec.UNSET if pipeline.gate == Gate() else dataclasses.asdict(pipeline.gate),
     )
 
 

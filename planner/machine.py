@@ -23,7 +23,7 @@ _FLAGS = (
 )
 """CPU flags that kernels and the hash choose their code by."""
 
-_RUNTIMES = ("numpy", "scipy", "onnxruntime")
+_RUNTIMES = ("numpy", "scipy", "onnxruntime", "openvino")
 
 
 @cache

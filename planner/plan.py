@@ -66,6 +66,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     outputs: tuple[PlannedOutput, ...]
     golden: tuple[dict[str, Any], ...]
     blobs: tuple[str, ...]
+    gate: dict[str, float] | msgspec.UnsetType = msgspec.UNSET
+    """Fields of models.pipeline.Gate; absent where the pipeline has the usual one."""
 
     def to_bytes(self) -> bytes:
         """Canonical JSON: the bytes whose digest names the plan."""

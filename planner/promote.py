@@ -10,11 +10,15 @@ from object_store.opening import Store
 from planner.compile import bind, cannot_compute, compiled_plan, current_binding
 from planner.errors import CannotCompute, NotChecked, NotPromoted, Unreadable
 from planner.names import promoted_name
+from planner.networks.prove import prove
 from planner.plan import Plan, stored_plan
 from planner.turn import turn
 
 Gate = Callable[[Digest, Plan], tuple[str, ...]]
 """Judges a plan by its golden cases: sentences about what failed, none if it passed."""
+
+Prove = Callable[[Store, Digest, Plan], bool]
+"""Finds out how a plan's networks may run; True if the binding is to be made anew."""
 
 Binder = Callable[[Store, Iterable[Digest]], Digest]
 """Rebuilds the binding so that these plans are in it too."""
@@ -41,15 +45,23 @@ def promote(
     gate: Gate | None = None,
     binder: Binder = bind,
     cannot: Hindrance = cannot_compute,
+    prove: Prove = prove,
 ) -> Promotion:
     """Let the tenant run the plan last compiled of `pipeline`.
 
-    gate: None skips the golden cases. The plan is bound before it is named: a server never finds it unbound.
-    Raises: UnknownPipeline, Unreadable, CannotCompute, NotChecked.
+    First its networks are proven, then the golden cases are run as they will be served, under a binding with
+    what was found. gate: None skips the golden cases. The plan is bound before it is named: a server never
+    finds it unbound. Raises: UnknownPipeline, Unreadable, CannotCompute, NotChecked.
     """
     digest, plan = compiled_plan(store, pipeline)
     if why := cannot(plan):
         raise CannotCompute(pipeline, why)
+    anew = prove(store, digest, plan)
+    with turn(store):
+        if anew:
+            binder(store, (digest,))
+        else:
+            _bind_if_needed(store, digest, binder)
     if gate is not None and (failures := gate(digest, plan)):
         raise NotChecked(pipeline, failures)
     with turn(store):

@@ -13,6 +13,7 @@ from models.operators.base import JobContext
 from models.values import Series
 from object_store.errors import StoreError
 from planner.plan import Plan
+from planner.ways import said_ways
 from serving import __version__
 from serving.config import Route
 from serving.dicom.routing import match_routes
@@ -25,7 +26,7 @@ from serving.observe.metrics import Metrics
 from serving.scheduler.engine import Engine
 from serving.scheduler.events import Priority
 from serving.scheduler.tasks import JobOrder, make_order
-from serving.series_facts import facts_of, input_digest, mixture_of, series_of, voxels_of
+from serving.series_facts import facts_of, input_digest, litres_of, mixture_of, series_of, voxels_of
 
 log = logging.getLogger(__name__)
 
@@ -125,7 +126,7 @@ class JobMaker:
                 refusal = _refusal(images, plan)
                 order = None
                 if refusal is None:
-                    order = self._order(record, plan, series, voxels_of(images))
+                    order = self._order(record, plan, series, voxels_of(images), litres_of(images))
                     refusal = _too_large(order, self._engine.state.limits.memory_bytes)
                 if refusal is not None:
                     record = _ended(record, JobState.REFUSED, *refusal)
@@ -170,14 +171,19 @@ class JobMaker:
             last_image_at=last_image_at,
         )
 
-    def _order(self, record: JobRecord, plan: Plan, series: Series, voxels: int) -> JobOrder:
+    def _order(
+        self, record: JobRecord, plan: Plan, series: Series, voxels: int, litres: float | None = None
+    ) -> JobOrder:
+        """litres: None for a job that goes on after a restart: what was kept of its series does not tell."""
+        binding = self._library.binding(record.binding)
         return make_order(
             job_id=record.id,
             plan=plan,
             plan_digest=record.plan,
-            binding=self._library.binding(record.binding),
+            binding=binding,
             series=series,
             voxels=voxels,
+            litres=litres,
             input_digest=record.input_digest,
             context=JobContext(
                 tenant=record.tenant,
@@ -188,6 +194,7 @@ class JobMaker:
                 created=datetime.fromtimestamp(record.created_at, UTC),
                 device=record.device,
                 software_version=record.software_version,
+                networks=said_ways(plan, binding),
             ),
             priority=Priority.ROUTINE,
             submitted_s=record.created_at,

@@ -11,6 +11,7 @@ from planner.binding import Binding, stored_binding
 from planner.errors import Unreadable
 from planner.names import BINDING, promoted_prefix
 from planner.plan import Plan, stored_plan
+from planner.ways import fallbacks
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +48,9 @@ class Library:
         if sequence == self._sequence:
             return False
         binding = self._readable_binding()
+        if binding is not None and binding != self._binding:
+            for sentence in fallbacks(self.binding(binding)):
+                log.warning("binding %s: %s", binding, sentence)
         promotions = {tenant: self._promoted(tenant) for tenant in self._tenants}
         self._sequence, self._binding, self._promotions = sequence, binding, promotions
         return True

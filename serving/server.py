@@ -18,6 +18,7 @@ from fastapi import Request
 from models.operators.registry import OPERATORS
 from object_store.errors import StoreError
 from object_store.opening import Store, open_store
+from planner.networks.joint import networks_of
 from serving import __version__
 from serving.api import ApiServices
 from serving.app import build_app
@@ -193,18 +194,10 @@ class Server:
         operators = sorted(word for word in asked if word in OPERATORS)  # others are of another version
         of_gil = tuple(word for word in operators if OPERATORS[word].holds_gil)
         of_cpu = tuple(word for word in operators if word not in of_gil)
-        networks = tuple(
-            sorted(
-                {
-                    str(node.parameters["graph"])
-                    for plan in plans
-                    for node in plan.nodes
-                    if "graph" in node.parameters
-                }
-            )
-        )
-        self._pools["gil"].warm_up(WarmUp(of_gil, ()))
-        self._pools["cpu"].warm_up(WarmUp(of_cpu, networks))
+        networks = tuple(sorted({g for plan in plans for node in plan.nodes for g in networks_of(node)}))
+        binding = self._library.current_binding or ""
+        self._pools["gil"].warm_up(WarmUp(of_gil, (), binding))
+        self._pools["cpu"].warm_up(WarmUp(of_cpu, networks, binding))
 
     async def _follow_store(self) -> None:
         said = ""

@@ -17,6 +17,7 @@ from models.values import LabelMap, Value
 from object_store.digest import Digest
 from object_store.opening import Store, open_store
 from planner.check import CheckReport, check_plan, recorded_check
+from planner.compile import compiled_plan
 from planner.overlap import Truth, dice
 from planner.stored_series import materialised, store_series
 from tests.fake_operators import FAKES, FakeStack, FakeThreshold
@@ -75,7 +76,7 @@ def test_right_numbers_pass_and_the_report_is_remembered(
     digest, report = checked(store, bones(0.3, 100, 1e6), monkeypatch)
     assert report.passed
     assert [finding.what for finding in report.findings] == ["Dice of Bone", "Bone voxels"]
-    assert recorded_check(store, digest) == report
+    assert recorded_check(store, digest, compiled_plan(store, "bones")[1]) == report
 
 
 def test_wrong_numbers_fail_by_name(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +90,7 @@ def test_wrong_numbers_fail_by_name(store: Store, monkeypatch: pytest.MonkeyPatc
 
 def test_a_plan_never_checked_has_no_report(store: Store) -> None:
     (compiled,) = compile_fakes(store, [things()])
-    assert recorded_check(store, compiled.digest) is None
+    assert recorded_check(store, compiled.digest, compiled.plan) is None
 
 
 def test_a_case_survives_its_fields() -> None:

@@ -268,11 +268,11 @@ def test_two_compiles_at_once_are_both_in_the_binding(tmp_path: Path) -> None:
 
     second = threading.Thread(target=compile_other)
 
-    def slow(plans: Any, stages: Any) -> Any:
+    def slow(plans: Any, binding: Binding) -> Any:
         """Measuring, while somebody else compiles: as far as he gets within a moment."""
         second.start()
         second.join(0.5)
-        return stages
+        return binding.stages
 
     with open_store(tmp_path / "store") as store:
         compile_fakes(store, [things("first")], costing=slow)

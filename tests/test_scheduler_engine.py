@@ -1,13 +1,13 @@
 """The engine around the core: values are handed on and dropped, ends are told once, losses are retried."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
 from models.operators.base import JobContext
 from models.values import ImageReference, Measurement, Measurements, Series
-from planner.binding import Binding, CostModel, Stage
+from planner.binding import IMAGES_PER_PART, Binding, CostModel, Stage
 from planner.plan import SOURCE, Node, Plan, PlannedOutput
 from serving.observe.metrics import Metrics
 from serving.pools.messages import Answer, RunDone, RunRaised, RunRefusedInput, RunStage
@@ -15,7 +15,7 @@ from serving.pools.shared_values import write_value
 from serving.scheduler.engine import Engine, JobOutcome
 from serving.scheduler.events import Priority, RunId
 from serving.scheduler.state import Limits
-from serving.scheduler.tasks import IMAGES_PER_PART, JobOrder, make_order
+from serving.scheduler.tasks import JobOrder, make_order
 
 FREE = CostModel(fixed_s=0, per_voxel_s=0, peak_bytes_per_voxel=0, output_bytes_per_voxel=0, measured=True)
 
@@ -68,11 +68,11 @@ BINDING = Binding(
 )
 
 
-def order(name: str, images: int = IMAGES_PER_PART + 3) -> JobOrder:
+def order(name: str, images: int = IMAGES_PER_PART + 3, binding: str = "binding") -> JobOrder:
     context = JobContext(
         tenant="local",
         plan=name,
-        binding="binding",
+        binding=binding,
         pipeline=name,
         pipeline_version="1",
         created=datetime(2026, 1, 1, tzinfo=UTC),
@@ -131,9 +131,9 @@ class FakePool:
 
 
 def ends_of(
-    folder: Path, behave: Callable[[RunStage, int], str]
+    folder: Path, behave: Callable[[RunStage, int], str], orders: Sequence[JobOrder] = ()
 ) -> tuple[list[JobOutcome], list[str], FakePool]:
-    """Run the lungs and the bones of one series together."""
+    """Run two jobs together; by default the lungs and the bones of one series."""
     pool = FakePool(folder, behave)
     outcomes: list[JobOutcome] = []
     started: list[str] = []
@@ -150,7 +150,7 @@ def ends_of(
         engine = pool.engine = Engine(limits, Metrics(), on_started, on_ended)
         engine.add_pool("cpu", pool, 2)
         running = asyncio.create_task(engine.run())
-        engine.submit([order("lungs"), order("bones")])
+        engine.submit(orders or [order("lungs"), order("bones")])
         while len(outcomes) < 2:
             await asyncio.sleep(0)
         await engine.settle()
@@ -204,3 +204,26 @@ def test_a_stage_that_raises_fails_its_own_job_alone(tmp_path: Path) -> None:
     assert lungs.failed == "ValueError in stage"
     assert bones.failed is None
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_is_told_the_binding_that_its_job_began_with_also_when_it_is_run_again(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    def lose_first_stack(run: RunStage, attempt: int) -> str:
+        told.append(run.binding)
+        return "lose" if run.nodes[0].operator == "stack" and attempt == 1 else "done"
+
+    ends_of(tmp_path, lose_first_stack, [order("lungs", binding="old"), order("bones", binding="old")])
+    assert set(told) == {"old"}
+
+
+def test_jobs_that_began_under_two_bindings_share_no_value(tmp_path: Path) -> None:
+    told: list[tuple[str, str]] = []
+
+    def behave(run: RunStage, attempt: int) -> str:
+        told.append((run.nodes[0].operator, run.binding))
+        return "done"
+
+    ends_of(tmp_path, behave, [order("lungs", binding="old"), order("bones", binding="new")])
+    stacked = sorted(binding for operator, binding in told if operator == "stack")
+    assert stacked == ["new", "old"]

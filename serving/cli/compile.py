@@ -30,9 +30,9 @@ def compile_command(
         from planner.cost import measured_costs
 
         read = [read_pipeline(pipeline_path(name)) for name in pipelines]
-        with progress("measuring stages") as measured:
+        with progress("pipelines", len(read)) as planned, progress("measuring stages") as measured:
             costing = without_measuring if no_measure else measured_costs(opened, measured=measured)
-            compiled = compile_pipelines(opened, read, costing=costing)
+            compiled = compile_pipelines(opened, read, costing=costing, planned=planned)
         current = current_binding(opened)
         assert current is not None  # compiling made one
         digest, binding = current

@@ -6,6 +6,7 @@
 import contextlib
 import json
 import sys
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -77,6 +78,18 @@ def progress(what: str, total: int | None = None) -> Iterator[Callable[[str], No
 
 
 @contextlib.contextmanager
+def spoken() -> Iterator[Callable[[str], None]]:
+    """For what takes minutes in steps nobody knows beforehand: a function to say on stderr what was found."""
+    began = time.monotonic()
+
+    def say(sentence: str) -> None:
+        sys.stderr.write(f"[{time.monotonic() - began:5.0f} s] {sentence}\n")
+        sys.stderr.flush()
+
+    yield say
+
+
+@contextlib.contextmanager
 def command_errors() -> Iterator[None]:
     """Errors that a person can act on become one sentence on stderr and exit code 2, or 1 for a plain no."""
     from models.errors import ModelsError
@@ -90,6 +103,10 @@ def command_errors() -> Iterator[None]:
         fail(str(error), NO)
     except (ModelsError, StoreError, PlannerError, ConfigError) as error:
         fail(str(error))
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "onnx":
+            raise
+        fail("this opens networks, which needs the planner's extra: pip install 'lightbox[planner]'")
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except KeyboardInterrupt:

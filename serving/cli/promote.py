@@ -73,7 +73,7 @@ def _failures(store: "Store", digest: "Digest", plan: "Plan", checked: object) -
     """What the golden cases say: as recorded on this machine model, else run now."""
     from planner.check import check_plan, recorded_check
 
-    report = recorded_check(store, digest)
+    report = recorded_check(store, digest, plan)
     if report is None or not report.passed:
         report = check_plan(store, digest, plan, checked=checked)  # type: ignore[arg-type]
     return report.failures

@@ -21,6 +21,8 @@ class RunStage:
     whole_series: Series | None
     job: JobContext | None
     gives: tuple[str, ...]
+    binding: str
+    """The digest of the binding that the job began with: which way its networks run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +31,8 @@ class WarmUp:
 
     operators: tuple[str, ...]
     networks: tuple[str, ...]
+    binding: str
+    """The digest of the binding that new jobs begin with; empty: networks run plainly."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,6 @@ from models.operators.base import KernelContext
 from models.values import Value
 from planner.execute import run_stage
 from planner.plan import SOURCE
-from planner.resources import StoreResources
 from serving.pools.messages import (
     Answer,
     Request,
@@ -33,6 +32,7 @@ from serving.pools.messages import (
     WarmUp,
 )
 from serving.pools.shared_values import read_value, write_value
+from serving.pools.ways import WorkerResources
 
 COMPUTE_NICENESS = 10
 """Added to the server's: taking images in and answering comes before computing on them."""
@@ -43,7 +43,7 @@ def worker_main(connection: Connection, threads: int, store: Path, memory: Path)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the server's main process decides when to stop
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.nice(COMPUTE_NICENESS)
-    resources = StoreResources(store, threads=1)
+    resources = WorkerResources(store)
     answering = threading.Lock()
 
     def answer(message: Answer) -> None:
@@ -67,7 +67,7 @@ def worker_main(connection: Connection, threads: int, store: Path, memory: Path)
 
 
 def _answered(
-    run: RunStage, resources: StoreResources, memory: Path, answer: Callable[[Answer], None]
+    run: RunStage, resources: WorkerResources, memory: Path, answer: Callable[[Answer], None]
 ) -> None:
     """Compute and answer. Kernels are foreign code, so this is the one place that catches everything."""
     try:
@@ -84,14 +84,14 @@ def _answered(
         answer(RunRaised(run.run, f"{type(error).__name__} in stage {steps}", places))
 
 
-def _compute(run: RunStage, resources: StoreResources, memory: Path) -> RunDone:
+def _compute(run: RunStage, resources: WorkerResources, memory: Path) -> RunDone:
     started, started_cpu = time.perf_counter(), time.thread_time()
     inputs: dict[str, tuple[Value, ...]] = {
         node: tuple(read_value(part) for part in parts) for node, parts in run.inputs
     }
     if run.series is not None:
         inputs[SOURCE] = (run.series,)
-    context = KernelContext(resources=resources, job=run.job, series=run.whole_series)
+    context = KernelContext(resources=resources.under(run.binding), job=run.job, series=run.whole_series)
     values = run_stage(run.nodes, inputs, run.gives, context)
     paths = [memory / f"{run.run}-{index}-{os.getpid()}" for index in range(len(run.gives))]
     try:
@@ -105,8 +105,12 @@ def _compute(run: RunStage, resources: StoreResources, memory: Path) -> RunDone:
     return RunDone(run.run, shared, time.perf_counter() - started, time.thread_time() - started_cpu)
 
 
-def _warm_up(request: WarmUp, resources: StoreResources, answer: Callable[[Answer], None]) -> None:
+def _warm_up(request: WarmUp, resources: WorkerResources, answer: Callable[[Answer], None]) -> None:
     started = time.perf_counter()
     with contextlib.suppress(Exception):  # the first run that needs it will say what is wrong, by name
-        resources.warm_up(request.operators, request.networks)
+        resources.shared.warm_up(request.operators)
+        bound = resources.under(request.binding)
+        for graph in request.networks:
+            with contextlib.suppress(Exception):  # nor shall one network keep the others cold
+                bound.network(graph)
     answer(WarmedUp(time.perf_counter() - started))

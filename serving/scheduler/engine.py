@@ -214,6 +214,7 @@ class Engine:
                 whole_series=order.series if start.task.per_job else None,
                 job=order.context if start.task.per_job else None,
                 gives=start.task.gives,
+                binding=order.context.binding,
             )
         )
 

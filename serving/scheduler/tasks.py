@@ -5,12 +5,9 @@ from dataclasses import dataclass
 
 from models.operators.base import JobContext
 from models.values import Series
-from planner.binding import Binding, Stage
+from planner.binding import IMAGES_PER_PART, Binding, Stage
 from planner.plan import SOURCE, Node, Plan
 from serving.scheduler.events import Job, Priority, StageTask
-
-IMAGES_PER_PART = 32
-"""Images one run of a per-image stage works on: about 50 ms of decoding, little beside the hand-over."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,8 +47,9 @@ def make_order(
     context: JobContext,
     priority: Priority,
     submitted_s: float,
+    litres: float | None = None,
 ) -> JobOrder:
-    """Size the plan's stages for this series. `voxels` are all pixels of all its images.
+    """Size the plan's stages for this series. voxels: all pixels of all its images; litres: what they fill.
 
     Raises: KeyError if the plan is not in the binding.
     """
@@ -64,13 +62,14 @@ def make_order(
             id=job_id,
             tenant=context.tenant,
             plan=plan_digest,
-            # A tenant's values are its own: equal pixels of two tenants are two inputs.
-            input_digest=f"{context.tenant}/{input_digest}",
+            # A tenant's values are its own: equal pixels of two tenants are two inputs. And another binding
+            # may round otherwise: a value made under it must not get into a job that began under this one.
+            input_digest=f"{context.tenant}/{context.binding}/{input_digest}",
             priority=priority,
             submitted_s=submitted_s,
             tasks=tasks,
             outputs=_outputs(plan),
-            peak_bytes=_peak_bytes(stages, voxels),
+            peak_bytes=_peak_bytes(stages, voxels, litres),
         ),
         plan=plan,
         stages={stage.id: stage for stage in stages},
@@ -96,7 +95,7 @@ def _task(stage: Stage, images: int) -> StageTask:
     )
 
 
-def _peak_bytes(stages: Sequence[Stage], voxels: int) -> int:
+def _peak_bytes(stages: Sequence[Stage], voxels: int, litres: float | None) -> int:
     """What a job is planned to need: all that its stages leave behind, and the greediest of them on top."""
     kept = sum(stage.cost.output_bytes_per_voxel * voxels for stage in stages)
-    return int(kept) + max(stage.cost.peak_bytes(voxels) for stage in stages)
+    return int(kept) + max(stage.cost.peak_bytes(voxels, litres) for stage in stages)

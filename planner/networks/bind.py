@@ -1,0 +1,179 @@
+"""Which networks the live plans use, and how each of them runs under the binding that is being made.
+
+Nothing is done again for a member of a family that is as it was: what is remembered is told by digests, so
+that one more variant costs one more entry, not a look at all the others.
+"""
+
+import logging
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from object_store.digest import Digest
+from object_store.opening import Store
+from planner.errors import Unreadable
+from planner.names import FAMILIES, VARIANTS
+from planner.networks.joint import WORDS, JointParts, PartsOf, members_of
+from planner.networks.keeping import NetworkReader, network_references
+from planner.networks.records import BoundNetwork, Build, Engine, Family, Gated, Precision, Variant
+from planner.networks.tuned import Gates, Tuned, all_gates, gated, tuned_families, usable
+from planner.plan import Node, Plan
+
+log = logging.getLogger(__name__)
+
+_MADE = "build/2"
+"""The tag of a family's builds, with the version of what makes them: another makes them again."""
+
+
+def networks_in(plans: Mapping[str, Plan]) -> dict[str, tuple[str, ...]]:
+    """Every graph without an authored variant that plans (by digest) run, with the plans that do; sorted."""
+    users: dict[str, list[str]] = {}
+    for digest in sorted(plans):
+        nodes = network_nodes(plans[digest])
+        graphs = {graph for node in nodes for graph, variant in members_of(node) if not variant}
+        for graph in graphs:
+            users.setdefault(graph, []).append(digest)
+    return {graph: tuple(users[graph]) for graph in sorted(users)}
+
+
+def network_nodes(plan: Plan) -> tuple[Node, ...]:
+    """The nodes that run networks."""
+    return tuple(node for node in plan.nodes if node.operator in WORDS)
+
+
+def runs_several(node: Node) -> bool:
+    """Whether the node by itself runs more than one network."""
+    return len(members_of(node)) > 1
+
+
+def bound_networks(store: Store, users: Mapping[str, Sequence[str]]) -> dict[str, BoundNetwork]:
+    """How each opened network runs: on its family's builds, in what passed the gates of all its users.
+
+    users: by network, the plans that run it, as `networks_in` gives them; of no plan: in plain fp32.
+
+    A network that is kept inexactly and was not verified yet is left out, and so runs from its imported
+    numbers; opaque graphs are left out too. The last of all choices is fp32 on onnxruntime.
+    """
+    if not users:
+        return {}
+    variants = store.names.items(VARIANTS)
+    known = {graph: variants.get(VARIANTS + Digest.parse(graph).sha256) for graph in users}
+    families, gates = _Families(store), all_gates(store)
+    bound = {}
+    for graph, named in known.items():
+        variant = named and _variant(store.objects.root, named)
+        if not named or not variant or not (variant.exact or variant.verified):
+            continue
+        family = families.of(variant.family)
+        if family is not None:
+            results = [gates.get((plan, graph)) for plan in users[graph]]
+            bound[graph] = BoundNetwork(
+                variant=str(named), family=variant.family, choices=family.choices(variant, results)
+            )
+    return bound
+
+
+def shared_parts(store: Store, bound: Mapping[str, BoundNetwork]) -> PartsOf:
+    """For find_joint: the parts of networks that are bound; others have none."""
+
+    def parts(networks: tuple[str, ...], fed: tuple[int, ...]) -> JointParts | None:
+        if not bound.keys() >= set(networks):
+            return None
+        from planner.networks.cutting.parts import stored_parts
+
+        return stored_parts(store, {network: speedup(bound[network]) for network in networks})(networks, fed)
+
+    return parts
+
+
+def speedup(bound: BoundNetwork) -> float:
+    """How much faster the first choice is than plain fp32, as measured then; 1 if it is that."""
+    return float(bound.choices[0].figures.get("speedup", 1.0)) if bound.choices else 1.0
+
+
+class _Families:
+    """Families by their bases, each read and built once."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._named = {
+            name.rpartition("/")[2]: digest for name, digest in store.names.items(FAMILIES).items()
+        }
+        self._tuned = tuned_families(store)
+        self._read: dict[str, _BuiltFamily | None] = {}
+
+    def of(self, base: str) -> "_BuiltFamily | None":
+        if base not in self._read:
+            named = self._named.get(Digest.parse(base).sha256)
+            self._read[base] = (
+                None if named is None else _BuiltFamily(self._store, named, self._tuned.get(base))
+            )
+        return self._read[base]
+
+
+class _BuiltFamily:
+    """One family with its build in fp32, and what was found for it on this machine."""
+
+    def __init__(self, store: Store, digest: Digest, tuned: Tuned | None) -> None:
+        self._store, self._tuned = store, tuned
+        self._family: Family = NetworkReader(store.objects, store.names).read(digest, Family)
+        self._plain = Gated(
+            build=str(built(store, digest, self._family)),
+            engine="onnxruntime",
+            precision="fp32",
+            passed=True,
+            figures={},
+        )
+
+    def choices(self, variant: Variant, results: Sequence[Gates | None]) -> tuple[Gated, ...]:
+        """Ways to run a member, the one to prefer first. results: of every plan that uses it."""
+        ways = usable(self._store, self._tuned, self._family, variant)
+        return (*gated(ways, results), self._plain)
+
+
+def built(
+    store: Store,
+    digest: Digest,
+    family: Family,
+    *,
+    engine: Engine = "onnxruntime",
+    precision: Precision = "fp32",
+) -> Digest:
+    """The build of a family, made now or before; its digest changes only if the family has changed.
+
+    That it was made is noted in a tag beside the family, which keeps nothing from garbage collection: the
+    binding does.
+    """
+    tag = f"{_MADE}/{engine}/{precision}"
+    known = store.names.tags(digest).get(tag)
+    if known and _intact(store, Digest.parse(known)):
+        return Digest.parse(known)
+    from planner.networks.building.build import build_family
+
+    build = build_family(store, family, engine=engine, precision=precision)
+    store.names.tag(digest, tag, str(build))
+    return build
+
+
+def _intact(store: Store, digest: Digest) -> bool:
+    """Whether nothing of a build was collected as garbage; what is here is safe for a while from now on."""
+    if store.objects.missing([digest]):
+        return False
+    found: Build = NetworkReader(store.objects, store.names).read(digest, Build)
+    kept = network_references(found.to_bytes())
+    return not store.objects.missing(kept) and (
+        not found.otherwise or _intact(store, Digest.parse(found.otherwise))
+    )
+
+
+@lru_cache(maxsize=8192)
+def _variant(store: Path, digest: Digest) -> Variant | None:
+    """A record never changes, so this process reads it once. None: not of this version."""
+    from object_store.local import LocalStore
+
+    try:
+        found: Variant = NetworkReader(LocalStore(store)).read(digest, Variant)
+    except Unreadable as error:
+        log.warning("a network is left out of the binding: %s", error)
+        return None
+    return found
