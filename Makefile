@@ -36,7 +36,7 @@ help: ## this list
 # A stamp inside $(VENV) says which requirements file it was last filled from, so each is installed once.
 
 .PHONY: venv
-venv: $(VENV)/.runtime ## the environment that serves: no torch, no onnx, no test tools
+venv: $(VENV)/.runtime ## the environment that compiles and serves: no torch, no test tools
 
 $(VENV)/pyvenv.cfg:
 	@$(PYTHON) -c '$(SUPPORTED)' >/dev/null 2>&1 || { \
@@ -46,7 +46,7 @@ $(VENV)/pyvenv.cfg:
 	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.runtime: requirements.txt pyproject.toml | $(VENV)/pyvenv.cfg
-	@echo "Installing Lightbox and what it runs on into $(VENV) (about 490 MB; a minute or two, once) ..."
+	@echo "Installing Lightbox and what it runs on into $(VENV) (about 515 MB; a minute or two, once) ..."
 	@$(INSTALL) requirements.txt
 	@$(INSTALL_LIGHTBOX)
 	@touch $@
@@ -106,9 +106,9 @@ LOCK = $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version
 .PHONY: lock
 lock: | $(VENV)/pyvenv.cfg ## write the requirements files anew from pyproject.toml
 	@$(BIN)/uv --version >/dev/null 2>&1 || $(PIP) install uv==0.13.8
-	@$(LOCK) --group build --output-file requirements.txt >/dev/null
-	@$(LOCK) --group build --extra test --constraint requirements.txt --output-file requirements-test.txt >/dev/null
-	@$(LOCK) --group build --extra test --extra bench --constraint requirements-test.txt \
+	@$(LOCK) --group build --extra planner --output-file requirements.txt >/dev/null
+	@$(LOCK) --group build --extra planner --extra test --constraint requirements.txt --output-file requirements-test.txt >/dev/null
+	@$(LOCK) --group build --extra planner --extra test --extra bench --constraint requirements-test.txt \
 		--output-file requirements-bench.txt >/dev/null
 
 .PHONY: clean

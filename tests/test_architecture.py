@@ -30,22 +30,37 @@ ONLY_IN: dict[str, tuple[str, ...]] = {
     "uvloop": ("serving/",),
     "pynetdicom": ("serving/", "loadtest/"),  # loadtest sends as any modality does
     "torch": ("models/training/", "models/importers/"),
-    "onnx": ("models/training/", "models/importers/"),
+    "onnx": ("models/training/", "models/importers/", "planner/networks/", "planner/numeric/"),
     "onnx_ir": ("models/training/", "models/importers/"),
+    "onnxruntime": ("models/engines/", "models/training/", "planner/networks/", "planner/numeric/"),
+    "openvino": ("models/engines/",),
     "locust": ("loadtest/",),
     "gevent": ("loadtest/",),
     "httpx": ("loadtest/",),
     "dicomweb_client": ("loadtest/",),
     "nibabel": ("loadtest/", "models/training/"),
 }
-WITH_EXTRAS = ("models/training/", "models/importers/", "loadtest/")
+WITH_EXTRAS = (
+    "models/training/",
+    "models/importers/",
+    "models/engines/openvino.py",
+    "planner/networks/",
+    "planner/numeric/",
+    "loadtest/",
+)
 """Folders that may need an extra; all others run on the runtime dependencies alone."""
 
-PART_OF = {"starlette": "fastapi", "anyio": "fastapi", "pydantic_core": "pydantic", "jpeg_ls": "highdicom"}
+PART_OF = {
+    "starlette": "fastapi",
+    "anyio": "fastapi",
+    "pydantic_core": "pydantic",
+    "jpeg_ls": "highdicom",
+    "google": "onnx",  # protobuf
+}
 """Libraries that another one brings and shows in its own interface."""
 
 ONLY_INSIDE_FUNCTIONS = {"highdicom"}  # 1.4 s and 194 MB: whoever encodes a SEG pays, nobody else
-HEAVY = {"highdicom", "onnxruntime", "scipy", "pynetdicom", "fastapi", "torch", "onnx", "PIL"}
+HEAVY = {"highdicom", "onnxruntime", "openvino", "scipy", "pynetdicom", "fastapi", "torch", "onnx", "PIL"}
 LIGHT_MODULES = [
     "models",
     "models.values",
@@ -55,6 +70,13 @@ LIGHT_MODULES = [
     "planner",
     "planner.plan",
     "planner.binding",
+    "planner.execute",
+    "planner.resources",
+    "planner.ways",
+    *(
+        f"planner.networks.{name}"
+        for name in ("records", "structure", "keeping", "joint", "running.load", "running.together")
+    ),
     "serving",
     "serving.config",
     "serving.cli.main",

@@ -373,7 +373,8 @@ def test_more_associations_than_allowed_are_rejected_for_now(tmp_path: Path) -> 
             check=False,
         )
         assert "Local Limit Exceeded" in refused.stderr
-        assert front.refused == [("association", "too-many-associations")]
+        counted = [("association", "too-many-associations")]
+        front.wait_until(lambda: front.refused == counted, "the refusal was not counted")
         for association in held:
             association.release()
 

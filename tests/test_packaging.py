@@ -30,9 +30,11 @@ def declared(*lines: list[str]) -> dict[str, Requirement]:
 
 EXTRAS: dict[str, list[str]] = PROJECT["optional-dependencies"]
 NEEDS = {
-    "requirements.txt": declared(PROJECT["dependencies"]),
-    "requirements-test.txt": declared(PROJECT["dependencies"], EXTRAS["test"]),
-    "requirements-bench.txt": declared(PROJECT["dependencies"], EXTRAS["test"], EXTRAS["bench"]),
+    "requirements.txt": declared(PROJECT["dependencies"], EXTRAS["planner"]),
+    "requirements-test.txt": declared(PROJECT["dependencies"], EXTRAS["planner"], EXTRAS["test"]),
+    "requirements-bench.txt": declared(
+        PROJECT["dependencies"], EXTRAS["planner"], EXTRAS["test"], EXTRAS["bench"]
+    ),
 }
 
 
@@ -73,10 +75,16 @@ def test_a_larger_requirements_file_keeps_every_version_of_the_smaller() -> None
         assert moved == {}, f"{larger.name} against {smaller.name}"
 
 
-def test_serving_pins_what_builds_it_and_nothing_that_compiles_or_trains() -> None:
+def test_the_smallest_file_pins_what_builds_and_compiles_and_nothing_that_trains_or_is_optional() -> None:
     names = pins(REPOSITORY / "requirements.txt").keys()
     assert "setuptools" in names  # --no-build-isolation finds it there
-    assert names & {"torch", "onnx", "onnx-ir", "pytest", "locust"} == set()
+    assert "onnx" in names  # `make demo` and the image compile
+    assert names & {"torch", "openvino", "onnx-ir", "pytest", "locust"} == set()
+
+
+@pytest.mark.parametrize("extra", ["test", "bench"])
+def test_tests_and_benches_have_what_compiles_and_the_second_engine(extra: str) -> None:
+    assert declared(EXTRAS["planner"], EXTRAS["openvino"]).keys() <= declared(EXTRAS[extra]).keys()
 
 
 def test_torch_is_in_no_hashed_file() -> None:

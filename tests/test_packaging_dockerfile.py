@@ -172,8 +172,8 @@ def test_the_installed_packages_agree_with_each_other(image: Image) -> None:
 
 
 @pytest.mark.slow
-def test_the_image_has_neither_torch_nor_onnx_nor_test_tools(image: Image) -> None:
-    names = ("torch", "onnx", "onnx_ir", "onnxscript", "pytest", "locust")
+def test_the_image_has_neither_torch_nor_extra_engines_nor_test_tools(image: Image) -> None:
+    names = ("torch", "openvino", "onnx_ir", "onnxscript", "pytest", "locust")
     code = f"import importlib.util as u; print(*[n for n in {names} if u.find_spec(n)])"
     run = image.run("python", "-c", code)
     assert run.returncode == 0, run.stderr
