@@ -54,6 +54,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--tuned", action="store_true")
     parser.add_argument("--side", type=int, default=SIDE, help="pixels of an image's rows and columns")
     options = parser.parse_args(arguments)
+    threads = 1 if options.tuned else None  # as the family's stage; the defaults take every core
     if options.tuned:
         share_one_arena()
     fed = {INPUT: image(side=options.side)}
@@ -61,7 +62,7 @@ def main(arguments: list[str]) -> int:
     sessions, first_answer_s, bytes_at = [], [], {}
     for number, model in enumerate(options.models, start=1):
         started = time.perf_counter()
-        sessions.append(dedicated_session(model, tuned=options.tuned))
+        sessions.append(dedicated_session(model, tuned=options.tuned, threads=threads))
         sessions[-1].run(None, fed)
         first_answer_s.append(time.perf_counter() - started)
         if number in options.counts:
