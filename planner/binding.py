@@ -3,8 +3,8 @@
 It refers to plans and changes none of them; it may be rebuilt at any time and has a digest of its own.
 """
 
-from collections.abc import Iterable
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -15,6 +15,7 @@ from planner.errors import Unreadable
 from planner.networks.joint import Joint
 from planner.networks.records import BoundNetwork
 from planner.numeric.record import Fused
+from planner.plan import Plan
 
 FORMAT = "lightbox.binding/1"
 
@@ -141,6 +142,10 @@ class Binding(msgspec.Struct, frozen=True, kw_only=True):
     def stages_of(self, plan: str) -> tuple[Stage, ...]:
         """The stages that compute this plan, in execution order. Empty if the plan is not bound here."""
         return tuple(stage for stage in self.stages if plan in stage.plans)
+
+
+Costing: TypeAlias = Callable[[Mapping[str, Plan], Binding], tuple[Stage, ...]]
+"""The stages of a binding over these plans (by digest) with their costs."""
 
 
 def stored_binding(store: Store, digest: Digest) -> Binding:

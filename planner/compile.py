@@ -17,7 +17,7 @@ from models.pipeline import Pipeline, Step, check
 from object_store.digest import Digest
 from object_store.local import LocalStore
 from object_store.opening import Store
-from planner.binding import Binding, Stage, stored_binding
+from planner.binding import Binding, Costing, Stage, stored_binding
 from planner.errors import UnknownPipeline, Unreadable
 from planner.execute import OperatorFrom, operator_of
 from planner.fusing import fused_chains
@@ -38,9 +38,6 @@ log = logging.getLogger(__name__)
 
 Planned = Callable[[str], None]
 """Called with a pipeline's name when its plan is made, for progress."""
-
-Costing = Callable[[Mapping[str, Plan], Binding], tuple[Stage, ...]]
-"""The stages of a binding over these plans (by digest) with their costs."""
 
 
 @dataclass(frozen=True, slots=True)

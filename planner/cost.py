@@ -13,9 +13,8 @@ import msgspec
 from models.phantom import PhantomSpec
 from object_store.errors import ObjectMissing
 from object_store.opening import Store
-from planner.binding import Binding, CostModel, Stage
+from planner.binding import Binding, Costing, CostModel, Stage
 from planner.canonical import canonical_json, identity
-from planner.compile import Costing
 from planner.execute import OperatorFrom, operator_of
 from planner.machine import machine_facts, machine_id
 from planner.measuring.fit import Sample, fitted

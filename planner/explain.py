@@ -1,12 +1,15 @@
 """What compiling found out, as values: stages, who shares them, what they cost."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from object_store.opening import Store
 from planner.binding import Binding, Stage
 from planner.compile import compiled_plan, current_binding
 from planner.errors import UnknownPipeline
+from planner.networks.adopt import why_opaque
+from planner.networks.compared import is_opened
+from planner.networks.joint import members_of
 from planner.plan import Plan
 
 REFERENCE_VOXELS = 128 * 512 * 512
@@ -35,6 +38,16 @@ class ExplainedStage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OpaqueStep:
+    """A step that runs a network which the planner cannot see into."""
+
+    step: str
+    graph: str
+    variant: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
     """A pipeline as it is computed on this machine."""
 
@@ -46,6 +59,8 @@ class Explanation:
     voxels: int
     outputs: tuple[str, ...]
     stages: tuple[ExplainedStage, ...]
+    opaque: tuple[OpaqueStep, ...]
+    """In execution order; such a network runs as its author wrote it, and shares nothing."""
 
     @property
     def seconds(self) -> float:
@@ -90,9 +105,18 @@ def explain(
                 voxels=voxels,
                 outputs=tuple(output.name for output in plan.outputs),
                 stages=tuple(stages),
+                opaque=tuple(_opaque(store, plan)),
             )
         )
     return tuple(explained)
+
+
+def _opaque(store: Store, plan: Plan) -> Iterator[OpaqueStep]:
+    for node in plan.nodes:
+        for graph, variant in members_of(node):
+            if variant or not is_opened(store, graph):
+                why = why_opaque(store, graph) or "it was compiled before networks were opened"
+                yield OpaqueStep(step=node.step, graph=graph, variant=variant, why=why)
 
 
 def together(explanations: Iterable[Explanation]) -> Together:

@@ -86,7 +86,7 @@ class FamilyMember:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FamilyBuild:
-    """A compiled form that members may run on, with gate figures of each as (least, largest)."""
+    """A compiled form that members run on or were refused on, with gate figures as (least, largest)."""
 
     build: str
     engine: str
@@ -97,6 +97,7 @@ class FamilyBuild:
     preferred: int
     """Members that run on it where its engine is there."""
     figures: Mapping[str, tuple[float, float]]
+    """Of those that passed; of those that did not, where none did."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -330,7 +331,7 @@ def _builds(bound: Sequence[BoundNetwork]) -> tuple[FamilyBuild, ...]:
     """The builds of these networks, those that most of them prefer first."""
     gated: dict[str, list[Gated]] = {}
     for network in bound:
-        for choice in network.choices:
+        for choice in (*network.choices, *network.refused):
             gated.setdefault(choice.build, []).append(choice)
     preferred = Counter(network.choices[0].build for network in bound if network.choices)
     found = [
@@ -341,7 +342,7 @@ def _builds(bound: Sequence[BoundNetwork]) -> tuple[FamilyBuild, ...]:
             passed=sum(choice.passed for choice in choices),
             refused=sum(not choice.passed for choice in choices),
             preferred=preferred[build],
-            figures=_ranges([choice.figures for choice in choices]),
+            figures=_ranges([c.figures for c in choices if c.passed] or [c.figures for c in choices]),
         )
         for build, choices in gated.items()
     ]

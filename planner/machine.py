@@ -26,15 +26,19 @@ _FLAGS = (
 _RUNTIMES = ("numpy", "scipy", "onnxruntime", "openvino")
 
 
+DECIDING = ("cpu", "flags", "onnxruntime", "openvino")
+"""Of a machine's facts those that outputs in bf16 or int8 depend on, and with them what passed the gates."""
+
+
 @cache
 def machine_facts() -> dict[str, Any]:
-    """CPU model, cores, flags that matter and versions of what computes: JSON values."""
+    """CPU model, cores, flags that matter and versions of what computes (Python: `3.11`): JSON values."""
     model, flags = _cpu()
     return {
         "cpu": model,
         "cores": os.cpu_count() or 1,
         "flags": sorted(flag for flag in _FLAGS if flag in flags),
-        "python": platform.python_version(),
+        "python": ".".join(platform.python_version_tuple()[:2]),  # a patch changes no speed and no result
         **{name: _version(name) for name in _RUNTIMES},
     }
 
@@ -42,6 +46,12 @@ def machine_facts() -> dict[str, Any]:
 def machine_id() -> str:
     """A short name of machine_facts(): equal machines, equal names."""
     return identity(machine_facts()).removeprefix("sha256:")[:16]
+
+
+def gates_id() -> str:
+    """A short name of the DECIDING facts: where it is equal, what passed the gates would pass again."""
+    facts = {fact: machine_facts()[fact] for fact in DECIDING}
+    return identity(facts).removeprefix("sha256:")[:16]
 
 
 def _cpu() -> tuple[str, frozenset[str]]:

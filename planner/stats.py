@@ -39,7 +39,7 @@ class Amount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreStats:
-    """kinds: every kind, also empty ones. builds are not counted as networks' bytes."""
+    """kinds: every kind, also empty ones."""
 
     kinds: Mapping[Kind, Amount]
     networks: tuple[KeptNetwork, ...]
@@ -64,7 +64,7 @@ class StoreStats:
 
     @property
     def physical_bytes(self) -> int:
-        """What the networks take."""
+        """What the networks take; builds, which are made of them, are left out (see `kinds`)."""
         return self.shared_bytes + sum(network.adds_bytes for network in self.networks)
 
 

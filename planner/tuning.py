@@ -7,15 +7,19 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from object_store.digest import Digest
 from object_store.opening import Store
-from planner.compile import Costing, bind, compiled_plan, current_binding, live_plans
+from planner.binding import Costing
+from planner.canonical import identity
+from planner.compile import bind, compiled_plan, current_binding, live_plans
 from planner.errors import NotTunable
 from planner.execute import OperatorFrom, operator_of
 from planner.golden_runs import GoldenRun, golden_runs
+from planner.machine import gates_id
 from planner.networks.bind import networks_in
 from planner.networks.families.members import families
 from planner.networks.gating import gate_networks, gate_of
@@ -27,12 +31,16 @@ from planner.networks.precision.gate import Verdict
 from planner.networks.precision.search import plan_precision
 from planner.networks.prove import verify_networks
 from planner.networks.records import Family, Gated, Variant
-from planner.networks.tuned import Tuned, Way, record_tuned
+from planner.networks.tuned import Search, TriedWay, Tuned, Way, record_tuned, tuned_family
 from planner.plan import Node, Plan
 from planner.turn import turn
+from planner.ways import made_here
 
 BUDGET_S = 300.0
 """Of one pipeline, all its families together."""
+
+SEARCH = "search/1"
+"""The version of the search: another looks again for what this one has found."""
 
 Progress = Callable[[str], None]
 """Called with a sentence at each thing found."""
@@ -45,9 +53,12 @@ class TunedNetwork:
     network: str
     family: str
     step: str
-    tried: tuple[Tried, ...]
+    tried: tuple[TriedWay, ...]
     notes: tuple[str, ...]
     ways: tuple[Way, ...]
+    """All that are known for its family, those found before for other members too."""
+    remembered: bool = False
+    """Whether the very same was looked for before, and not again."""
     judged: list[tuple[Way, Verdict]] = field(default_factory=list)
     """By the pipeline's masks."""
     chosen: Gated | None = None
@@ -70,6 +81,7 @@ def tune(
     pipeline: str,
     *,
     budget_s: float = BUDGET_S,
+    again: bool = False,
     costing: Costing | None = None,
     operators: OperatorFrom = operator_of,
     progress: Progress = lambda sentence: None,
@@ -78,8 +90,11 @@ def tune(
 
     Calibrated with what its golden cases feed the networks; judged there, on cases held out (golden_runs),
     and then by the masks of every live plan that uses the very same network. What is found is recorded for
-    this machine model, and the binding is made anew. Other members of a family run so once their own gate
-    passed: at their promotion. Not within a `turn` of the store.
+    this machine model, beside the ways that other members of the family run in, and the binding is made anew.
+    Other members run so once their own gate passed: at their promotion. Not within a `turn` of the store.
+
+    again: look anew even where a search for the very same (network, family, golden cases, gate, machine and
+    engines), with at least this budget, is remembered.
     Raises: UnknownPipeline, Unreadable, NotTunable; InputRefused, KernelError where a golden case cannot be
     run; StoreError.
     """
@@ -93,13 +108,18 @@ def tune(
     verify_networks(store, plan)
     done: dict[str, TunedNetwork] = {}
     with ExitStack() as held:
-        progress("running the golden cases in fp32")
-        runs = held.enter_context(golden_runs(store, plan, operators))
+
+        @cache
+        def runs() -> Sequence[GoldenRun]:
+            progress("running the golden cases in fp32")
+            return held.enter_context(golden_runs(store, plan, operators))
+
         found: dict[str, Tuned] = {}
         for number, network in enumerate(networks):
             left = budget_s - (time.monotonic() - began)
             share = max(left / (len(networks) - number), 1.0)
-            one = _one(store, plan, network, runs, found, share, progress)
+            effort = _Effort(budget_s=budget_s, share_s=share, again=again)
+            one = _one(store, plan, network, runs, found, effort, progress)
             if one is not None:
                 done[network] = one
 
@@ -110,7 +130,7 @@ def tune(
                 f"{'pass' if verdict.passed else 'do not pass'} (least Dice {verdict.least_dice:.4f})"
             )
 
-        gate_networks(store, (digest, plan), tuple(done), lambda: runs, judged)
+        gate_networks(store, (digest, plan), tuple(done), runs, judged)
     _gate_others(store, str(digest), tuple(done), operators, progress)
     with turn(store):
         binding = bind(store, (digest,), costing=costing, operators=operators)
@@ -145,13 +165,22 @@ def _gate_others(
                 gate_networks(store, (Digest.parse(digest), plan), shared, runs)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Effort:
+    """budget_s: of all the pipeline's networks; share_s: of this one."""
+
+    budget_s: float
+    share_s: float
+    again: bool
+
+
 def _one(
     store: Store,
     plan: Plan,
     network: str,
-    runs: Sequence[GoldenRun],
+    runs: Callable[[], Sequence[GoldenRun]],
     found: dict[str, Tuned],
-    budget_s: float,
+    effort: _Effort,
     progress: Progress,
 ) -> TunedNetwork | None:
     """Plan the precision of a network's family, if no other network of the plan has led to it already."""
@@ -171,33 +200,82 @@ def _one(
             network=network, family=variant.family, step=node.step, tried=(), notes=(), ways=ways
         )
     family = _family(store, reader, variant)
+    known = tuned_family(store, family.base) or Tuned(family=family.base, ways=())
+    asked = _asked(plan, network, family)
+    search = None if effort.again else known.remembered(asked, effort.budget_s)
+    if search is not None:
+        progress(f"{node.step}: this was looked for before, with the same cases, gate and engines")
+        found[variant.family] = known
+        return TunedNetwork(
+            network=network,
+            family=variant.family,
+            step=node.step,
+            tried=search.tried,
+            notes=search.notes,
+            ways=known.ways,
+            remembered=True,
+        )
     planned = plan_precision(
         reader.structure(network),
         reader.kept_tensors(network),
-        calibration=_cases(runs, network, held_out=False),
-        held_out=_cases(runs, network, held_out=True),
+        calibration=_cases(runs(), network, held_out=False),
+        held_out=_cases(runs(), network, held_out=True),
         labels=labels_of(node),
         lifted=family.lifted,
         gate=gate_of(plan),
-        budget_s=budget_s,
+        budget_s=effort.share_s,
         progress=lambda line: progress(f"{node.step}: {line}"),
     )
     ways = _stored(store, reader, family, planned)
-    tuned = found[variant.family] = Tuned(
-        family=variant.family,
-        lifted=family.lifted,
-        ways=ways,
+    search = Search(
+        asked=asked,
+        budget_s=effort.budget_s,
+        ways=tuple(way.build for way in ways),
         tried=tuple(_said(tried) for tried in planned.tried),
+        notes=planned.notes,
     )
+    tuned = found[variant.family] = known.with_search(search, ways, _in_use(store, family.base))
     record_tuned(store, tuned)
     return TunedNetwork(
         network=network,
         family=variant.family,
         step=node.step,
-        tried=planned.tried,
+        tried=search.tried,
         notes=planned.notes,
-        ways=ways,
+        ways=tuned.ways,
     )
+
+
+def _asked(plan: Plan, network: str, family: Family) -> str:
+    """The identity of what a search depends on: a node's tells every step before it."""
+    nodes = sorted(node.id for node in plan.nodes if network in {graph for graph, _ in members_of(node)})
+    return identity(
+        {
+            "search": SEARCH,
+            "machine": gates_id(),
+            "network": network,
+            "nodes": nodes,
+            "golden": [{name: case[name] for name in case if name != "expect"} for case in plan.golden],
+            "gate": msgspec.to_builtins(gate_of(plan)),
+            "family": msgspec.to_builtins(family),
+        }
+    )
+
+
+def _in_use(store: Store, base: str) -> frozenset[str] | None:
+    """Builds that members of a family run on under the binding: of each engine the first; None: not known.
+
+    What none of them would run on need not be tried at each promotion to come.
+    """
+    current = current_binding(store)
+    if current is None or not made_here(current[1]):
+        return None
+    builds: set[str] = set()
+    for bound in current[1].networks.values():
+        if bound.family == base:
+            first = {choice.engine: choice.build for choice in reversed(bound.choices)}
+            builds.update(first.values())
+    return frozenset(builds)
 
 
 def labels_of(node: Node) -> Callable[[list[NDArray[Any]]], NDArray[np.integer[Any]]]:
@@ -259,17 +337,18 @@ def _stored(store: Store, reader: NetworkReader, family: Family, planned: Precis
                 "mean_dice": min(verdict.mean_dice for verdict in verdicts),
                 "volume_change": max(verdict.volume_change for verdict in verdicts),
             },
+            lifted=family.lifted,
         )
-    return tuple(sorted(ways.values(), key=lambda way: way.seconds))
+    return tuple(sorted(ways.values(), key=lambda way: (-way.speedup, way.build)))
 
 
-def _said(tried: Tried) -> dict[str, Any]:
+def _said(tried: Tried) -> TriedWay:
     """What a record keeps of a candidate."""
-    return {
-        "engine": tried.engine,
-        "precision": tried.precision,
-        "levels": {level: tried.levels.count(level) for level in sorted(set(tried.levels))},
-        "passed": tried.passed,
-        "refused": tried.refused,
-        "speedup": float(f"{tried.speed_up:.3g}"),
-    }
+    return TriedWay(
+        engine=tried.engine,
+        precision=tried.precision,
+        levels={level: tried.levels.count(level) for level in sorted(set(tried.levels))},
+        passed=tried.passed,
+        refused=tried.refused,
+        speedup=float(f"{tried.speed_up:.3g}"),
+    )

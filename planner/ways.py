@@ -4,18 +4,15 @@ from collections import Counter
 
 from models.engines.registry import engine_available
 from planner.binding import Binding
-from planner.machine import machine_facts
+from planner.machine import DECIDING, machine_facts
 from planner.networks.joint import networks_of
 from planner.networks.records import BoundNetwork, Gated
 from planner.plan import Plan
 
-_DECIDING = ("cpu", "flags", "onnxruntime", "openvino")
-"""Of a machine's facts those that outputs in bf16 or int8 depend on, and with them what passed the gates."""
-
 
 def made_here(binding: Binding) -> bool:
     """Whether what passed the gates for this binding would pass here: on equal processors and engines."""
-    return all(binding.machine.get(fact) == machine_facts()[fact] for fact in _DECIDING)
+    return all(binding.machine.get(fact) == machine_facts()[fact] for fact in DECIDING)
 
 
 def ways_here(bound: BoundNetwork, *, here: bool) -> tuple[Gated, ...]:

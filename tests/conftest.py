@@ -11,10 +11,11 @@ from hypothesis import settings
 if TYPE_CHECKING:
     from models.phantom import Phantom
 
-# CI judges a change, not the luck of a draw: there every run tries the same examples, elsewhere each its own.
-settings.register_profile("ci", derandomize=True)
-if os.environ.get("CI"):
-    settings.load_profile("ci")
+# No deadlines: a shared machine is slow at times. And CI judges a change, not the luck of a draw: there every
+# run tries the same examples, elsewhere each its own.
+settings.register_profile("here", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True)
+settings.load_profile("ci" if os.environ.get("CI") else "here")
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SHARED_DATA = REPOSITORY.parent / "shared" / "data"

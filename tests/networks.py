@@ -5,6 +5,7 @@ unet(3, norm="folded")                       the same function, normalisation fo
 unet(3, norm_seed=7)                         the same filters, other normalisation: a site's variant
 unet(3, decoder_seed=8), unet(3, head_seed=9)    the same encoder; the same all but the last convolution
 low_rank_variant(unet(3), 1), sparse_variant(unet(3), 1)    every large filter changed a little
+private_variant(unet(3, (16, 32, 64)), 1)    one large filter is another one
 run(model, image(model, 0, size=32))         outputs of plain onnxruntime
 """
 
@@ -134,6 +135,21 @@ def sparse_variant(model: onnx.ModelProto, seed: int, share: float = 0.01) -> on
         places = numbers.choice(filters.size, max(1, int(share * filters.size)), replace=False)
         result.reshape(-1)[places] += numbers.normal(0, float(filters.std()) + 1e-3, len(places))
         return result
+
+    return _with_large_filters(model, changed)
+
+
+def private_variant(model: onnx.ModelProto, seed: int) -> onnx.ModelProto:
+    """The network with other numbers throughout its smallest filter of 4096 elements or more."""
+    numbers = np.random.default_rng(seed)
+    sizes = [int(np.prod(tensor.dims)) for tensor in model.graph.initializer if len(tensor.dims) > 1]
+    smallest = min((size for size in sizes if size >= 4096), default=0)
+    left = iter([True])
+
+    def changed(filters: Array) -> Array:
+        if filters.size > smallest or not next(left, False):
+            return filters
+        return np.asarray(numbers.normal(0, filters.std(), filters.shape), np.float32)
 
     return _with_large_filters(model, changed)
 

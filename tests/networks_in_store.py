@@ -14,8 +14,8 @@ from planner.networks.families.members import families
 from planner.networks.families.register import register
 from planner.networks.reading.opening import open_network
 from planner.networks.records import Engine, Family, Precision
-from planner.networks.running.across import BuildSession
 from planner.networks.running.load import NetworkLoader
+from planner.networks.running.sessions import BuildSession
 
 
 class StoredFamily:

@@ -4,15 +4,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from loadtest.benches import variants
 from loadtest.benches.__main__ import main
 from loadtest.benches.figures import Bar, Findings, at_most, figure
-from loadtest.benches.networks import compiling, real_families, side_by_side
+from loadtest.benches.networks import compiling, fold_pipeline, real_families, side_by_side
 from loadtest.benches.networks.side_by_side import Scale, compare, findings
 from loadtest.benches.networks.unet import Base
 from loadtest.benches.plan import together
+from models.engines.onnxruntime import OnnxSession
+from object_store.opening import open_store
+from planner.networks.families.known import known_networks
 
 TINY = Scale(variants=12, black_box_at=(1, 2), sampled=1, rounds=2, channels=(8, 64), side=32)
 
@@ -85,6 +89,47 @@ def test_sessions_that_were_not_opened_are_extrapolated_along_a_line() -> None:
     assert bars(found)["memory of tuned sessions / ours"].measured == "65 x"
 
 
+def test_both_series_of_readings_are_told() -> None:
+    parts = programs(12)
+    defaults = {**parts["tuned"], "bytes_at": {"10": 200e6, "20": 390e6, "40": 800e6}}
+    found = findings(
+        Scale.of(quick=False),
+        Base(TINY.channels),
+        parts["rows"],
+        10**6,
+        10**6,
+        parts["family"],
+        parts["tuned"],
+        defaults,
+        parts["turns"],
+    )
+    assert "10: 100 MB, 20: 150 MB, 40: 250 MB" in note(found, "Tuned sessions")
+    assert "10: 200 MB, 20: 390 MB, 40: 800 MB" in note(found, "Sessions at defaults")
+
+
+def test_variants_whose_latency_is_measured_are_spread_over_all() -> None:
+    picked = side_by_side.picked_of(Scale.of(quick=False))
+    assert (picked[0], picked[-1], len(set(picked))) == (0, 249, 10)
+    assert max(np.diff(picked)) <= 28
+
+
+@pytest.mark.parametrize(
+    ("change", "fails"),
+    [
+        ({"new_base": True}, "bases that the variants have"),
+        ({"verified": False}, "variants verified"),
+        ({"largest_difference": 2e-5}, "largest difference at promotion, of the largest magnitude"),
+    ],
+)
+def test_a_variant_that_was_not_understood_fails_its_bar(change: dict[str, Any], fails: str) -> None:
+    scale = Scale.of(quick=False)
+    parts = programs(scale.variants)
+    parts["rows"][0] = {**parts["rows"][0], "new_base": True}
+    assert all(bar.holds for bar in found_of(scale, parts).bars)
+    parts["rows"][7] = {**parts["rows"][7], **change}
+    assert [bar.name for bar in found_of(scale, parts).bars if not bar.holds] == [fails]
+
+
 def test_a_bar_for_250_variants_is_not_held_against_a_few() -> None:
     scale = Scale.of(quick=True)
     found = found_of(scale, programs(scale.variants))
@@ -93,10 +138,55 @@ def test_a_bar_for_250_variants_is_not_held_against_a_few() -> None:
 
 
 def test_the_last_compilations_are_set_against_those_up_to_the_tenth() -> None:
-    found = compiling.measure(12, quiet)
-    assert list(found.figures) == ["compiling variant number 10", "compiling variant number 12"]
-    assert [one.samples for one in found.figures.values()] == [5, 5]
-    assert list(bars(found)) == ["compiling number 12 / number 10"]
+    found = compiling.measure(12, quiet, processes=1)
+    assert list(found.figures) == [
+        "compiling variant number 10",
+        "compiling variant number 12",
+        "lightbox compile after 10 variants",
+        "lightbox compile after 12 variants",
+    ]
+    assert [one.samples for one in found.figures.values()] == [5, 5, 1, 1]
+    assert list(bars(found)) == [
+        "compiling number 12 / number 10",
+        "lightbox compile, a process of its own, after 12 / after 10",
+    ]
+
+
+def test_the_command_that_compiles_leaves_the_variant_in_the_store(tmp_path: Path) -> None:
+    (seconds,) = compiling._by_command(tmp_path, range(1))
+    assert seconds > 0
+    with open_store(tmp_path / "store") as store:
+        assert len(known_networks(store)) == 1
+
+
+def test_five_folds_cut_every_tile_once_and_prepare_the_series_once(tmp_path: Path) -> None:
+    found = fold_pipeline.measured(tmp_path)
+    assert all(bar.holds for bar in found.bars)
+    for counted in found.figures.values():
+        assert counted.baseline == 5 * counted.lightbox
+
+
+def test_folds_that_are_cut_or_prepared_apart_fail_their_bars() -> None:
+    once = {"decode": 1, "stack": 1, "network_ensemble": 1}
+    apart = {"decode": 5, "stack": 5, "network": 5}
+    assert all(bar.holds for bar in fold_pipeline.findings(once, apart, 18, 90, 0.0).bars)
+    failing = [b.name for b in fold_pipeline.findings(apart, apart, 90, 90, 0.0).bars if not b.holds]
+    assert failing == [
+        "times each tile is cut for five folds",
+        "runs of a preprocessing operator for five folds",
+    ]
+
+
+def test_a_network_exported_in_two_computes_what_it_does_whole() -> None:
+    base = Base((4, 8))
+    encoder, decoder = base.apart(0)
+    image = np.random.default_rng(0).standard_normal((1, 1, 16, 16)).astype(np.float32)
+    crossing = OnnxSession(encoder.SerializeToString()).run({"image": image})
+    assert [array.shape for array in crossing] == [(1, 4, 16, 16), (1, 8, 8, 8)]
+    fed = dict(zip([port.name for port in decoder.graph.input], crossing, strict=True))
+    (apart,) = OnnxSession(decoder.SerializeToString()).run(fed)
+    (whole,) = OnnxSession(base.model(0, folded=False).SerializeToString()).run({"image": image})
+    np.testing.assert_allclose(apart, whole, atol=1e-6)
 
 
 def test_parts_of_a_bench_become_one_in_order() -> None:

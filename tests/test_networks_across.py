@@ -9,11 +9,18 @@ import pytest
 
 from models.engines.registry import engine_available
 from models.errors import KernelError
+from planner.networks.building.build import put_build
 from planner.networks.building.editing import shapes_of
+from planner.networks.building.lift import lifted_structure
 from planner.networks.building.rows import items_apart
+from planner.networks.keeping import NetworkReader
+from planner.networks.precision.candidates import precision_of
+from planner.networks.precision.layers import Level
+from planner.networks.precision.mixtures import Mixtures
+from planner.networks.precision.trial import NO_PRECISION_HINTS
 from planner.networks.reading.opening import open_network
 from planner.networks.records import Engine, Precision
-from planner.networks.running.across import BuildSession, run_across
+from planner.networks.running.sessions import BuildSession, run_across
 from tests.networks import image, low_rank_variant, meshnet, unet
 from tests.networks_in_store import StoredFamily
 
@@ -67,6 +74,60 @@ def test_stacked_in_one_run_they_are_within_a_millionth(name: str, tmp_path: Pat
         (found,) = run_across(order, {"x0": fed})
         expected = one_by_one(order, fed)
         assert np.abs(found - expected).max() <= 1e-6 * np.abs(expected).max()
+
+
+LOWER = [
+    pytest.param("onnxruntime", ("int8",), id="onnxruntime int8"),
+    pytest.param("onnxruntime", ("int8", "fp32"), id="onnxruntime mixed"),
+    pytest.param("openvino", ("bf16",), marks=openvino, id="openvino bf16"),
+    pytest.param("openvino", ("int8",), marks=openvino, id="openvino int8"),
+    pytest.param("openvino", ("bf16", "int8", "fp32"), marks=openvino, id="openvino mixed"),
+]
+
+
+def lowered_members(
+    stored: StoredFamily, engine: Engine, pattern: tuple[Level, ...], calibration: list[np.ndarray]
+) -> list[BuildSession]:
+    """On a build as tuning makes it: what members differ in is lifted, layers take turns in the levels."""
+    family, reader = stored.family, NetworkReader(stored.store.objects, stored.store.names)
+    tensors = reader.tensors(family.base)
+    stage = lifted_structure(reader.structure(family.base), tensors, family.lifted)
+    fixed = {p.name: tensors[p.of].reshape(p.shape) for p in stage.parameters}
+    mixtures = Mixtures(stage, [{"x0": fed, **fixed} for fed in calibration], 1, lambda line: None)
+    levels = [pattern[number % len(pattern)] for number in range(len(mixtures.layers))]
+    made = put_build(
+        stored.store,
+        mixtures.lowered(engine, levels),
+        reader.weights(family.base),
+        engine=engine,
+        precision=precision_of(tuple(levels)),
+        hints=NO_PRECISION_HINTS[engine],
+    )
+    return stored.members(made)
+
+
+@pytest.mark.parametrize(("engine", "pattern"), LOWER)
+def test_in_lower_precision_the_labels_are_equal(
+    engine: Engine, pattern: tuple[Level, ...], tmp_path: Path
+) -> None:
+    models = families()["batch normalisation"]
+    stored = StoredFamily(tmp_path, models)
+    images = [image(models[0], seed, size=32)["input"] for seed in (20, 21)]
+    a, b, c = lowered_members(stored, engine, pattern, images)
+    assert a.compiled.stacks, "a batch would be run in pieces, where nothing can differ"
+    plain = stored.members(stored.build())
+    for seed in range(3):
+        order = [a, b, b, c, a]
+        fed = image(models[0], seed, batch=len(order), size=32)["input"]
+        (found,) = run_across(order, {"x0": fed})
+        alone = one_by_one(order, fed)
+        np.testing.assert_array_equal(found.argmax(1), alone.argmax(1))
+        exact = one_by_one([plain[0], plain[1], plain[1], plain[2], plain[0]], fed)
+        assert not np.array_equal(alone, exact), "it runs in fp32"
+        assert (alone.argmax(1) == exact.argmax(1)).mean() > 0.9, "these are not the members' labels"
+    assert (a.run({"x0": fed})[0].argmax(1) != c.run({"x0": fed})[0].argmax(1)).mean() > 0.1, (
+        "labels of members do not differ"
+    )
 
 
 def test_items_and_members_must_be_equally_many(tmp_path: Path) -> None:

@@ -8,9 +8,11 @@ import pytest
 from object_store.digest import Digest
 from planner.names import FAMILIES
 from planner.networks.bind import built
+from planner.networks.families.members import variants
 from planner.networks.keeping import NetworkReader, network_references
 from planner.networks.records import Build
-from tests.networks import unet
+from planner.networks.tuned import Tuned, Way, usable
+from tests.networks import private_variant, unet
 from tests.networks_in_store import StoredFamily
 
 
@@ -58,3 +60,20 @@ def test_a_build_of_which_a_graph_was_collected_is_made_again(stored: StoredFami
         path_of(stored, Digest.parse(graph)).unlink()
         assert made(stored) == build
         assert not stored.store.objects.missing(parts_of(stored, build))
+
+
+def test_faster_ways_are_for_members_without_large_tensors_of_their_own(tmp_path: Path) -> None:
+    base, site = (unet(3, (16, 32, 64), norm_seed=seed) for seed in (None, 7))
+    stored = StoredFamily(tmp_path, [base, site, private_variant(site, 1)])
+    way = Way(
+        build=str(made(stored)),
+        engine="onnxruntime",
+        precision="int8",
+        lifted=stored.family.lifted,
+        seconds=1.0,
+        baseline_seconds=2.0,
+    )
+    tuned = Tuned(family=stored.family.base, ways=(way,))
+    known = variants(stored.store)
+    found = [usable(stored.store, tuned, stored.family, known[network]) for network in stored.networks]
+    assert found == [(way,), (way,), ()]

@@ -18,8 +18,8 @@ from planner.networks.building.build import build_family
 from planner.networks.building.lift import lifted_structure
 from planner.networks.reading.opening import open_network
 from planner.networks.records import LARGE_BYTES, Build
-from planner.networks.running.across import CompiledBuild
 from planner.networks.running.load import NetworkLoader
+from planner.networks.running.sessions import CompiledBuild
 from planner.networks.structure import Op, Port, Structure, TensorType
 from tests.networks import (
     Norm,
@@ -27,6 +27,7 @@ from tests.networks import (
     largest_difference,
     low_rank_variant,
     meshnet,
+    private_variant,
     run,
     sparse_variant,
     unet,
@@ -40,6 +41,7 @@ ENGINES = [
     ),
 ]
 WIDE = (16, 48)
+DEEP = (16, 32, 64)
 
 
 def sites(norm: Norm = "batch", **options: object) -> list[onnx.ModelProto]:
@@ -56,6 +58,11 @@ def sparse_family() -> list[onnx.ModelProto]:
     return [base, sparse_variant(base, 1), low_rank_variant(base, 2)]
 
 
+def private_family() -> list[onnx.ModelProto]:
+    base, site = unet(3, DEEP), unet(3, DEEP, norm_seed=7)
+    return [base, private_variant(base, 1), private_variant(site, 2), site]
+
+
 FAMILIES: dict[str, Callable[[], Sequence[onnx.ModelProto]]] = {
     "batch normalisation": sites,
     "batch normalisation, other opset": lambda: sites(opset=13),
@@ -69,6 +76,7 @@ FAMILIES: dict[str, Callable[[], Sequence[onnx.ModelProto]]] = {
     "MeshNet, 2D": lambda: [meshnet(3, 32, norm="batch", norm_seed=seed, dims=2) for seed in range(3)],
     "low rank": low_rank_family,
     "sparse": sparse_family,
+    "private": private_family,
     "alone": lambda: [unet(5)],
 }
 
@@ -146,7 +154,7 @@ def test_bf16_is_close_and_not_equal(tmp_path: Path) -> None:
 def test_any_small_tensor_may_be_lifted(seed: int, tmp_path: Path) -> None:
     """Numbers of one network, fed as inputs of the stage, in random choices and in both forms."""
     from models.engines.registry import open_session
-    from planner.networks.building.build import skeleton
+    from planner.networks.building.build import engine_graph
 
     numbers = np.random.default_rng(seed)
     norms: list[Norm] = ["batch", "instance", "none"]
@@ -159,7 +167,7 @@ def test_any_small_tensor_may_be_lifted(seed: int, tmp_path: Path) -> None:
     for across in (False, True):
         stage = lifted_structure(opened.structure, opened.tensors, names, across=across)
         assert [p.name for p in stage.parameters if p.name not in names] == []
-        parts = skeleton(stage)
+        parts = engine_graph(stage)
         session = open_session("onnxruntime", parts.graph, parts.large, 1, {})
         given = {p.name: np.reshape(opened.tensors[p.of], p.shape) for p in stage.parameters}
         assert {p.of for p in stage.parameters} == set(names)
@@ -224,6 +232,18 @@ def test_a_member_with_filters_of_its_own_computes_with_them(
     for model, member in zip(models, stored.members(stored.build()), strict=True):
         fed = image(model, 1, size=16)["input"]
         assert largest_difference(member.run({"x0": fed}), run(model, {"input": fed})) < 1e-5
+
+
+def test_a_member_with_a_large_tensor_of_its_own_has_its_own_session_and_the_others_one(
+    tmp_path: Path,
+) -> None:
+    stored = StoredFamily(tmp_path, private_family())
+    assert len(stored.family.private) == 1
+    base, *own, site = stored.members(stored.build())
+    assert site.compiled is base.compiled
+    assert len({id(member.compiled) for member in (base, *own)}) == 3
+    again = stored.members(stored.build())
+    assert [member.compiled for member in again] == [member.compiled for member in (base, *own, site)]
 
 
 def test_a_build_without_a_place_for_a_members_filters_is_refused(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Which networks share a family, what each of them adds, and that order and other networks change nothing."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -178,7 +178,7 @@ def test_small_networks_of_one_structure_are_not_one_family_for_being_small(stor
 
 def test_large_tensors_that_two_bases_have_in_common_are_kept_once(store: Store) -> None:
     base = unet(1)
-    name = large_names(base)[0]
+    name = large_names(base)[2]
     first = register(store, base)
     second = register(store, changed(base, name, np.roll(base.tensors[name], 1, axis=1)))
     assert second.new_base
@@ -186,6 +186,78 @@ def test_large_tensors_that_two_bases_have_in_common_are_kept_once(store: Store)
         base.tensors[large].nbytes for large in large_names(base)
     )
     assert second.bytes_added < base.tensors[name].nbytes + 2 * small < first.bytes_added
+
+
+def with_others(opened: Opened, names: Sequence[str], seed: int = 5) -> Opened:
+    """The network with other numbers throughout these tensors."""
+    random = np.random.default_rng(seed)
+    for name in names:
+        opened = changed(opened, name, random.normal(0, 0.1, opened.tensors[name].shape))
+    return opened
+
+
+@pytest.mark.parametrize("folded", [False, True])
+def test_a_member_keeps_a_large_tensor_that_is_like_nothing_in_the_base_in_full(
+    store: Store, folded: bool
+) -> None:
+    base, name = unet(1), large_names(unet(1))[0]
+    first = register(store, base)
+    other = with_others(unet(1, norms=1, folded=folded), [name])
+    done = register(store, other)
+    assert done.family == first.network
+    assert done.kept["stored"] == 1
+    assert the_family(store).private == (name,)
+    reader = NetworkReader(store.objects, store.names)
+    variant = reader.variant(done.network)
+    assert variant is not None
+    assert variant.kept[name] == "stored"
+    assert variant.own_large == (name,)
+    assert variant.exact != folded
+    weights = reader.weights(done.network)
+    assert variant.tensors == {name: str(weights[name])}
+    assert weights[name] in store.objects
+    assert done.bytes_added >= other.tensors[name].nbytes
+    assert same_bits(reader.tensors(done.network), other)
+    for kept in (reader.kept_tensors(done.network), reader.tensors_as_kept(done.network)):
+        assert kept[name].tobytes() == other.tensors[name].tobytes()
+
+
+LARGE = large_names(unet(1))
+
+
+@given(private=st.sets(st.sampled_from(LARGE), min_size=1, max_size=3))
+@settings(max_examples=12, deadline=None)
+def test_a_network_that_has_more_than_a_tenth_to_itself_is_a_base(
+    tmp_path_factory: pytest.TempPathFactory, private: set[str]
+) -> None:
+    base = unet(1)
+    share = sum(base.tensors[name].nbytes for name in private) / sum(
+        array.nbytes for array in base.tensors.values()
+    )
+    with open_store(tmp_path_factory.mktemp("store")) as store:
+        register(store, base)
+        assert register(store, with_others(base, sorted(private))).new_base == (share > 0.1)
+
+
+def test_one_and_two_large_tensors_lie_on_either_side_of_a_tenth(store: Store) -> None:
+    register(store, unet(1))
+    assert not register(store, with_others(unet(1), [LARGE[0]])).new_base
+    assert not register(store, with_others(unet(1), [LARGE[3]], seed=6)).new_base
+    assert register(store, with_others(unet(1), [LARGE[0], LARGE[3]], seed=7)).new_base
+
+
+@pytest.mark.parametrize("order", [(0, 1), (1, 0)])
+def test_of_two_bases_that_is_taken_of_which_a_network_shares_more(
+    store: Store, order: tuple[int, int]
+) -> None:
+    both = [LARGE[0], LARGE[3]]
+    bases = [unet(1), with_others(unet(1), both)]
+    done = {place: register(store, bases[place]) for place in order}
+    assert all(one.new_base for one in done.values())
+    for near, far in ((0, 1), (1, 0)):
+        _, smaller = sorted(both, key=lambda name: -bases[0].tensors[name].nbytes)
+        found = register(store, changed(bases[near], smaller, bases[far].tensors[smaller]))
+        assert found.family == done[near].network, "the larger tensor would be private"
 
 
 def test_one_new_head_is_lifted(store: Store) -> None:
@@ -199,7 +271,7 @@ def test_one_new_head_is_lifted(store: Store) -> None:
 
 def test_among_many_alike_bases_that_with_the_same_large_tensors_is_found(store: Store) -> None:
     base = unet(1)
-    name = large_names(base)[0]
+    name = large_names(base)[2]
     random = np.random.default_rng(0)
     tuned = [
         changed(base, name, base.tensors[name] * (1 + random.normal(0, 1e-4, base.tensors[name].shape)))

@@ -15,8 +15,9 @@ from object_store.digest import Digest
 from object_store.errors import ObjectCorrupt, ObjectMissing
 from object_store.opening import Store, open_store
 from planner.errors import Unreadable
-from planner.names import exact_name
+from planner.names import exact_name, variant_name
 from planner.networks.building.build import plain
+from planner.networks.families import verify
 from planner.networks.families.bases import npz
 from planner.networks.families.forget import forget_unused
 from planner.networks.families.members import families, variants
@@ -24,12 +25,12 @@ from planner.networks.families.register import register
 from planner.networks.families.verify import compared, largest_difference, verify_variant
 from planner.networks.keeping import (
     NetworkReader,
+    is_large,
     network_references,
     packed_small,
     unpacked_small,
 )
 from planner.networks.records import Build, Family, TensorAt, Variant
-from planner.networks.running.load import NetworkLoader
 from planner.networks.structure import Opened, Port, Structure, TensorType
 from tests.canonical_networks import changed, unet
 
@@ -67,6 +68,12 @@ def low_rank_member(seed: int = 0, size: float = 0.05) -> Opened:
     return changed(opened, name, array + size * product.reshape(array.shape))
 
 
+def private_member(*, folded: bool = False) -> Opened:
+    opened, random = unet(1, norms=2, folded=folded), np.random.default_rng(3)
+    name = next(name for name in opened.tensors if is_large(opened.structure, name))
+    return changed(opened, name, random.normal(0, 0.1, opened.tensors[name].shape))
+
+
 def test_a_network_that_was_put_comes_back(store: Store) -> None:
     opened = unet(1)
     network = register(store, opened).network
@@ -76,7 +83,15 @@ def test_a_network_that_was_put_comes_back(store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    "member", [unet(1, norms=1), unet(1, norms=2, folded=True), low_rank_member(), unet(2)]
+    "member",
+    [
+        unet(1, norms=1),
+        unet(1, norms=2, folded=True),
+        low_rank_member(),
+        private_member(),
+        private_member(folded=True),
+        unet(2),
+    ],
 )
 def test_every_kind_of_member_comes_back_bit_for_bit_after_garbage_collection(
     store: Store, member: Opened
@@ -129,6 +144,26 @@ def test_a_verified_adapter_lets_its_imported_numbers_go(store: Store) -> None:
     assert reader(store).tensors_as_kept(done.network).keys() == member.tensors.keys()
 
 
+@pytest.mark.parametrize("folded", [False, True])
+def test_a_verified_member_keeps_the_tensors_that_are_its_own(store: Store, folded: bool) -> None:
+    register(store, unet(1))
+    member = private_member(folded=folded)
+    done = register(store, member)
+    assert done.kept["stored"] == 1
+    found = verify_variant(store, done.network)
+    assert found.passed
+    assert found.inputs == 3
+    collect(store)
+    variant = reader(store).variant(done.network)
+    assert variant is not None
+    assert variant.family != str(done.network)
+    (name,) = variant.tensors
+    assert reader(store).tensors_as_kept(done.network)[name].tobytes() == member.tensors[name].tobytes()
+    store.names.delete(variant_name(done.network.sha256))
+    store.names.shorten_history(1)
+    assert reader(store).weights(done.network)[name] not in collect(store)
+
+
 def named_by_base(store: Store) -> set[Digest]:
     (family,) = families(store).values()
     return set(reader(store).weights(family.base).values())
@@ -158,12 +193,8 @@ def test_a_build_that_computes_a_member_with_the_bases_numbers_does_not_get_it(
 ) -> None:
     register(store, unet(1))
     network = register(store, sparse_member()).network
-    served = NetworkLoader.member
-    monkeypatch.setattr(
-        NetworkLoader,
-        "member",
-        lambda self, build, network, variant: served(self, build, network, ""),
-    )
+    served = verify._member
+    monkeypatch.setattr(verify, "_member", lambda store, variant: (*served(store, variant)[:2], ""))
     assert not verify_variant(store, network).passed
     kept = reader(store).variant(network)
     assert kept is not None

@@ -1,5 +1,7 @@
 """Differences of low rank and sparse differences are found, kept small and given back."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -96,3 +98,33 @@ def test_tensors_are_equal_only_with_equal_bytes() -> None:
     nothing = np.full(3, np.nan, np.float32)
     assert equal(nothing, nothing.copy())
     assert not equal(np.zeros(4, np.float32), np.zeros((2, 2), np.float32))
+
+
+def test_an_adapter_is_found_alike_by_few_rows_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    base = normal(90, 20, 3, 3)
+    tensor = base + 0.1 * (normal(90, 4, seed=1) @ normal(4, 180, seed=2)).reshape(base.shape)
+    whole = low_rank(base, tensor)
+    monkeypatch.setattr("planner.networks.families.low_rank._BLOCK", 7 * 180)
+    parts = low_rank(base, tensor)
+    assert whole is not None
+    assert parts is not None
+    assert parts.rank == whole.rank == 4
+    assert parts.error <= TOLERANCE
+    np.testing.assert_allclose(parts.left @ parts.right, whole.left @ whole.right, atol=1e-6)
+    few = tensor.copy()
+    few[-1, 0, 0, 0] = np.nan  # in the last rows, which are fewer than the others
+    assert low_rank(base, few) is None
+
+
+def test_no_copy_of_a_large_tensor_is_made() -> None:
+    base = normal(4096, 2048)
+    tensor = base + 0.1 * (normal(4096, 2, seed=1) @ normal(2, 2048, seed=2))
+    tracemalloc.start()
+    try:
+        found = low_rank(base, tensor)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert found is not None
+    assert found.rank == 2
+    assert peak < 3 * base.nbytes  # a block in float64 and thin products; all of it in float64 took 4.0

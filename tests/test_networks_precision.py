@@ -12,7 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
-from planner.networks.building.build import skeleton
+from planner.networks.building.build import engine_graph
 from planner.networks.building.lift import lifted_structure
 from planner.networks.precision import search
 from planner.networks.precision.bias_correction import boundary_shift, correction
@@ -368,7 +368,7 @@ def test_onnxruntime_computes_convolutions_in_int8_but_the_last_whose_result_is_
     options = ort.SessionOptions()
     options.optimized_model_filepath = str(tmp_path / "o.onnx")
     options.log_severity_level = 4
-    parts = skeleton(stage)
+    parts = engine_graph(stage)
     assert not parts.large
     ort.InferenceSession(parts.graph, options, providers=["CPUExecutionProvider"])
     kinds = [node.op_type for node in onnx.load(tmp_path / "o.onnx").graph.node]
@@ -381,7 +381,7 @@ def test_equal_arguments_give_equal_bytes(dilated: Opened) -> None:
     for _ in range(2):
         mixtures, _ = mixtures_of(dilated, SHAPES["dilated"])
         levels: list[Level] = ["bf16", "int8", "fp32", "int8"]
-        graphs.append(skeleton(mixtures.lowered("onnxruntime", ["int8", "fp32", "int8", "int8"])).graph)
+        graphs.append(engine_graph(mixtures.lowered("onnxruntime", ["int8", "fp32", "int8", "int8"])).graph)
         assert precision_of(tuple(levels)) == "mixed"
     assert graphs[0] == graphs[1]
 

@@ -5,14 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.benches.networks.real_families import (
-    BUNDLED,
-    INPUTS,
-    SITES,
-    compared,
-    inputs_of,
-)
-from loadtest.benches.real_networks import MESHNETS, networks
+from loadtest.benches.networks.real_families import INPUTS, compared, inputs_of
+from loadtest.benches.real_networks import BUNDLED, MESHNETS, SITES, networks
 from object_store.opening import Store, open_store
 from planner.binding import Binding
 from planner.machine import machine_facts

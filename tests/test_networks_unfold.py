@@ -8,7 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.networks.families.filters import Filter, filters_of
-from planner.networks.families.unfold import TOLERANCE, bits_of, packed, peaks, refolded, unfold, unpacked
+from planner.networks.families.unfold import (
+    TOLERANCE,
+    bits_of,
+    packed_residual,
+    peaks,
+    refolded,
+    unfold,
+    unpacked_residual,
+)
 from planner.networks.structure import Op, Port, Structure, TensorType
 from tests.canonical_networks import unet
 
@@ -110,9 +118,9 @@ def test_residuals_come_back_from_their_pack(bits: int, size: int, seed: int) ->
     numbers = np.random.default_rng(seed).integers(-(1 << bits - 1), 1 << bits - 1, size).astype(np.int8)
     needed = bits_of(numbers)
     assert needed <= 8
-    data = packed(numbers, needed)
+    data = packed_residual(numbers, needed)
     assert len(data) == -(-size * needed // 8)
-    assert unpacked(data, needed, size).tolist() == numbers.tolist()
+    assert unpacked_residual(data, needed, size).tolist() == numbers.tolist()
 
 
 @pytest.mark.parametrize(

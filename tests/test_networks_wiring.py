@@ -51,7 +51,7 @@ from planner.references import references
 from planner.resources import StoreResources
 from planner.ways import fallbacks, said_ways
 from tests.conftest import absent
-from tests.networks import image, largest_difference, low_rank_variant, run, unet
+from tests.networks import image, largest_difference, low_rank_variant, private_variant, run, unet
 
 SITES = ("low-dose", "sharp-kernel", "smooth-kernel", "thick-slices")
 ZOO_NETS = ("ct-lungs-net", *(f"ct-lungs-net-{site}" for site in SITES))
@@ -463,6 +463,28 @@ def test_a_low_rank_variant_that_is_promoted_computes_what_was_imported(store: S
     resources = StoreResources(store.objects.root).under(binding_of(store))
     assert network_in(one.plan) in binding_of(store).networks
     assert largest_difference(answers(resources, network_in(one.plan), model), expected(model)) <= 1e-5
+
+
+def test_a_variant_with_a_large_tensor_of_its_own_runs_with_it_when_the_binding_alone_is_left(
+    store: Store, tmp_path: Path
+) -> None:
+    base = unet(3, (16, 32, 64))
+    model = private_variant(unet(3, (16, 32, 64), norm="folded", norm_seed=7), 1)
+    compiled(store, with_network(saved(tmp_path, base, "base"), "base"))
+    (one,) = compiled(store, with_network(saved(tmp_path, model, "tuned"), "tuned"))
+    graph = network_in(one.plan)
+    variant = variants(store)[graph]
+    assert variant.family != graph
+    assert set(variant.kept.values()) == {"scaled", "stored"}
+    promoted(store, "tuned")
+    bound = binding_of(store)
+    assert bound.networks[graph].family == variant.family
+    for name in list(store.names.items()):
+        if name != "binding":
+            store.names.delete(name)
+    collect_garbage(store.objects, store.names, references, older_than_s=-1.0)
+    resources = StoreResources(store.objects.root).under(bound)
+    assert largest_difference(answers(resources, graph, model), expected(model)) <= 1e-5
 
 
 # -- in words ----------------------------------------------------------------------------------------------

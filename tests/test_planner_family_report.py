@@ -20,7 +20,7 @@ from planner.networks.compared import network_difference
 from planner.networks.families.register import register
 from planner.networks.reading.opening import open_network
 from planner.networks.structure import Opened
-from tests.networks import low_rank_variant, sparse_variant, unet
+from tests.networks import low_rank_variant, private_variant, sparse_variant, unet
 
 CHANNELS = (16, 32, 64)
 SVG = "{http://www.w3.org/2000/svg}"
@@ -115,6 +115,20 @@ def test_the_picture_names_every_member_and_layer_and_is_well_formed(store: Stor
     assert {"constant", "lifted", "scaled", "low-rank", "sparse"} <= set(said)
     assert "private" not in said
     assert draw_families([report]) == picture
+
+
+def test_a_tensor_that_a_member_keeps_in_full_is_private(store: Store, tmp_path: Path) -> None:
+    add(store, "tuned", opened(tmp_path, private_variant(unet(3, CHANNELS, norm_seed=5), 1)))
+    report = report_of(store)
+    (private,) = [tensor for tensor in report.tensors if tensor.sharing == "private"]
+    assert private.differing["private"] == 1
+    (member,) = [member for member in report.members if member.names == ("tuned",)]
+    assert member.adds["private"] == private.bytes
+    assert set(member.adds) == {"private", "lifted"}
+    assert member.verified
+    assert report.adds_bytes == sum(tensor.adds_bytes for tensor in report.tensors)
+    said = texts(draw_families([report]))
+    assert {"tuned", "private"} <= set(said)
 
 
 def many(report: FamilyReport, count: int) -> FamilyReport:

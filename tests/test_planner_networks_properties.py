@@ -28,12 +28,21 @@ from planner.networks.reading.opening import open_network
 from planner.networks.structure import Opened
 from planner.resources import StoreResources
 from tests.generated_networks import Convolution, Recipe, in_other_words, recipes, written
-from tests.networks import image, largest_difference, low_rank_variant, run, sparse_variant
+from tests.networks import image, largest_difference, low_rank_variant, private_variant, run, sparse_variant
 
 TOLERANCE = 1e-5
 SIZE = 8
 
-MEMBERS = ("site", "folded", "folded site", "low rank", "sparse", "other weights", "other words")
+MEMBERS = (
+    "site",
+    "folded",
+    "folded site",
+    "low rank",
+    "sparse",
+    "private",
+    "other weights",
+    "other words",
+)
 
 
 def member(recipe: Recipe, kind: str, number: int) -> onnx.ModelProto:
@@ -49,6 +58,8 @@ def member(recipe: Recipe, kind: str, number: int) -> onnx.ModelProto:
             return low_rank_variant(written(recipe), number)
         case "sparse":
             return sparse_variant(written(recipe), number)
+        case "private":
+            return private_variant(written(recipe, site=number), number)
         case "other weights":
             return written(recipe, weights=number)
     return in_other_words(written(recipe), number)

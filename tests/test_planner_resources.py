@@ -25,9 +25,9 @@ from planner.binding import Binding
 from planner.machine import machine_facts
 from planner.networks.families.verify import verify_variant
 from planner.networks.records import BoundNetwork, Gated
-from planner.networks.running.across import BuildSession
 from planner.networks.running.kept import Kept
 from planner.networks.running.load import PRIVATE_SESSIONS, NetworkLoader
+from planner.networks.running.sessions import BuildSession
 from planner.resources import BoundResources, StoreResources
 from tests.networks import image, largest_difference, low_rank_variant, run, unet
 from tests.networks_in_store import StoredFamily

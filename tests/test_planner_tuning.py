@@ -1,11 +1,13 @@
 """Faster ways of running networks are used where every plan's masks stay what they are, and nowhere else."""
 
+import platform
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -19,19 +21,26 @@ from planner.binding import Binding
 from planner.check import check_plan, recorded_check
 from planner.compile import Compiled, bind, compile_pipelines, current_binding, without_measuring
 from planner.errors import NotTunable
+from planner.family_report import family_report
 from planner.golden_runs import HELD_OUT_SEEDS, cases_of, golden_runs
+from planner.machine import gates_id, machine_facts, machine_id
 from planner.names import plan_name, promoted_name
-from planner.networks.bind import built
+from planner.networks.bind import bound_networks, built, networks_in
 from planner.networks.building.build import build_family
+from planner.networks.building.lift import lifted_structure
 from planner.networks.families.known import forget_networks
 from planner.networks.families.members import families
 from planner.networks.gating import gate_networks
 from planner.networks.joint import networks_of
+from planner.networks.precision.candidates import Choice, PrecisionPlan, Tried
+from planner.networks.precision.gate import Gate, Verdict, worst
 from planner.networks.records import Family
-from planner.networks.tuned import Tuned, Way, record_tuned, recorded_gates, tuned_family
+from planner.networks.structure import Structure
+from planner.networks.tuned import Search, Tuned, Way, record_tuned, recorded_gates, tuned_family
 from planner.plan import Plan
 from planner.promote import promote
 from planner.tuning import labels_of, tune
+from planner.ways import made_here
 from tests.conftest import absent
 
 NET, SITE = "ct-lungs-net", "ct-lungs-net-low-dose"
@@ -82,9 +91,14 @@ def needs_openvino() -> None:
         absent("needs the package openvino")
 
 
-def way(build: Digest, precision: Any = "bf16", speedup: float = 2.0) -> Way:
+def way(build: Digest, lifted: tuple[str, ...] = (), precision: Any = "bf16", speedup: float = 2.0) -> Way:
     return Way(
-        build=str(build), engine="openvino", precision=precision, seconds=1.0, baseline_seconds=speedup
+        build=str(build),
+        engine="openvino",
+        precision=precision,
+        seconds=1.0,
+        baseline_seconds=speedup,
+        lifted=lifted,
     )
 
 
@@ -92,8 +106,8 @@ def found_bf16(store: Store) -> Way:
     """As `tune` would find: the family in bf16."""
     needs_openvino()
     family = only_family(store)
-    found = way(build_family(store, family, engine="openvino", precision="bf16"))
-    record_tuned(store, Tuned(family=family.base, lifted=family.lifted, ways=(found,)))
+    found = way(build_family(store, family, engine="openvino", precision="bf16"), family.lifted)
+    record_tuned(store, Tuned(family=family.base, ways=(found,)))
     return found
 
 
@@ -131,11 +145,29 @@ def test_a_way_that_ruins_the_masks_is_refused_with_its_figures(store: Store, tm
         precision="int8",
         hints={},
     )
-    ruined = Way(build=str(bad), engine="onnxruntime", precision="int8", seconds=1.0, baseline_seconds=3.0)
-    record_tuned(store, Tuned(family=family.base, lifted=family.lifted, ways=(ruined,)))
+    ruined = Way(
+        build=str(bad),
+        engine="onnxruntime",
+        precision="int8",
+        seconds=1.0,
+        baseline_seconds=3.0,
+        lifted=family.lifted,
+    )
+    record_tuned(store, Tuned(family=family.base, ways=(ruined,)))
     promoted(store, NET)
-    (choice,) = binding_of(store).networks[network_in(net.plan)].choices
+    bound = binding_of(store).networks[network_in(net.plan)]
+    (choice,) = bound.choices
     assert choice.precision == "fp32"
+    (refused,) = bound.refused
+    assert (refused.build, refused.passed) == (str(bad), False)
+    assert refused.figures["least_dice"] < 0.9
+    assert "Dice" in refused.figures["failures"][0]
+    assert [gate["least_dice"] for gate in bound.gates] == [0.99]
+    (report,), _ = family_report(store)
+    assert {build.build: (build.passed, build.refused) for build in report.builds} == {
+        str(bad): (0, 1),
+        choice.build: (1, 0),
+    }
     gates = recorded_gates(store, str(net.digest), network_in(net.plan))
     assert gates is not None
     (result,) = gates.results
@@ -157,6 +189,66 @@ def test_a_way_is_not_tried_twice_on_the_same_plan(store: Store) -> None:
         assert gate_networks(store, (net.digest, net.plan), [network_in(net.plan)], runs)
         assert not gate_networks(store, (net.digest, net.plan), [network_in(net.plan)], runs)
     assert asked == ["runs"]
+
+
+def with_two_networks(store: Store) -> tuple[Digest, Plan]:
+    """The only live plan: that of NET, with the nodes of SITE beside its own."""
+    net, site = compiled(store, NET, SITE)
+    for name in (NET, SITE):
+        store.names.delete(plan_name(name))
+    known = {node.id for node in net.plan.nodes}
+    more = tuple(node for node in site.plan.nodes if node.id not in known)
+    plan = msgspec.structs.replace(net.plan, nodes=(*net.plan.nodes, *more))
+    return store.objects.put(plan.to_bytes()), plan
+
+
+@pytest.mark.parametrize("both_pass", [True, False])
+def test_the_networks_of_a_plan_are_judged_together_as_they_will_be_bound(
+    store: Store, monkeypatch: pytest.MonkeyPatch, both_pass: bool
+) -> None:
+    """Each passes by itself; where both do not, the one that did worse stays in fp32."""
+    digest, plan = with_two_networks(store)
+    found = found_bf16(store)
+    networks = tuple(networks_in({str(digest): plan}))
+    weak = networks[1]
+    tried: list[tuple[str, ...]] = []
+
+    def plan_verdict(store: Store, ways: Any, runs: Any, gate: Gate) -> Verdict:
+        tried.append(tuple(ways))
+        passed = len(ways) == 1 or both_pass
+        dice = 0.996 if weak in ways else 0.999
+        failures = () if passed else ("segment 1 has Dice 0.9",)
+        return msgspec.structs.replace(worst(()), passed=passed, mean_dice=dice, failures=failures)
+
+    monkeypatch.setattr("planner.networks.gating.plan_verdict", plan_verdict)
+    judged: list[tuple[str, bool]] = []
+
+    def hear(network: str, way: Way, verdict: Verdict) -> None:
+        judged.append((network, verdict.passed))
+
+    assert gate_networks(store, (digest, plan), networks, list, hear)
+    assert tried == [(networks[0],), (networks[1],), networks]
+    assert not gate_networks(store, (digest, plan), networks, list, hear)
+    assert len(tried) == 3
+    bound = bound_networks(store, networks_in({str(digest): plan}))
+    runs_on = {network: bound[network].choices[0].precision for network in networks}
+    assert runs_on == {networks[0]: "bf16", weak: "bf16" if both_pass else "fp32"}
+    assert judged[2:] == ([] if both_pass else [(weak, False)])
+    if not both_pass:
+        (refused,) = bound[weak].refused
+        assert refused.build == found.build
+        assert refused.figures["failures"] == ["with the pipeline's other networks: segment 1 has Dice 0.9"]
+
+
+def test_two_networks_in_bf16_pass_together_by_the_masks(store: Store) -> None:
+    digest, plan = with_two_networks(store)
+    found_bf16(store)
+    networks = tuple(networks_in({str(digest): plan}))
+    with golden_runs(store, plan) as runs:
+        assert gate_networks(store, (digest, plan), networks, lambda: runs)
+    together = [recorded_gates(store, str(digest), network) for network in networks]
+    assert len({gates.together for gates in together if gates}) == 1
+    assert all(gates and gates.together for gates in together)
 
 
 def test_a_member_that_differs_where_the_builds_take_nothing_in_runs_in_fp32(store: Store) -> None:
@@ -220,10 +312,137 @@ def test_tuning_records_what_it_tried_and_binds_what_passed(store: Store) -> Non
     tuned = tuned_family(store, network.family)
     assert tuned is not None
     assert tuned.ways == network.ways
-    assert len(tuned.tried) == len(network.tried)
+    (search,) = tuned.searches
+    assert search.tried == network.tried
     assert network.chosen == binding_of(store).networks[network.network].choices[0]
     assert tuning.binding == str(current_binding(store)[0])  # type: ignore[index]
     assert len(heard) >= 2
+
+
+def says_is_faster(monkeypatch: pytest.MonkeyPatch, *precisions: Any) -> list[Any]:
+    """In place of the search: in turn one way on OpenVINO each, said to be twice as fast. Fills as asked."""
+    needs_openvino()
+    asked: list[Any] = []
+    told = iter(precisions)
+
+    def plan_precision(structure: Structure, tensors: Any, **given: Any) -> PrecisionPlan:
+        asked.append(given)
+        precision = next(told)
+        tried = Tried(
+            engine="openvino",
+            precision=precision,
+            levels=(precision,),
+            rounds_s=(1.0,),
+            baseline_rounds_s=(2.0,),
+        )
+        passed = worst(())
+        tried = msgspec.structs.replace(tried, calibration=passed, held_out=passed)
+        stage = lifted_structure(structure, tensors, given["lifted"])
+        choice = Choice(
+            tried, stage, {"INFERENCE_PRECISION_HINT": {"bf16": "bf16", "fp32": "f32"}[precision]}
+        )
+        return PrecisionPlan(
+            gate=given["gate"],
+            threads=1,
+            layers=("one",),
+            tried=(tried,),
+            sensitivities=(),
+            choices={"all": choice},
+            notes=(),
+            took_s=0.0,
+        )
+
+    monkeypatch.setattr("planner.tuning.plan_precision", plan_precision)
+    return asked
+
+
+def test_tuning_one_member_leaves_the_others_the_ways_they_run_in(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    says_is_faster(monkeypatch, "bf16", "fp32")
+    net, site = compiled(store, NET, SITE)
+    tune(store, NET, costing=without_measuring)
+    before = binding_of(store).networks[network_in(net.plan)].choices
+    assert [choice.precision for choice in before] == ["bf16", "fp32"]
+    promoted(store, SITE)
+    tuning = tune(store, SITE, costing=without_measuring)
+    bound = binding_of(store).networks
+    assert bound[network_in(net.plan)].choices == before
+    (network,) = tuning.networks
+    assert {(way.engine, way.precision) for way in network.ways} == {
+        ("openvino", "bf16"),
+        ("openvino", "fp32"),
+    }
+    on = {(choice.engine, choice.precision) for choice in bound[network_in(site.plan)].choices}
+    assert on == {("openvino", "bf16"), ("openvino", "fp32"), ("onnxruntime", "fp32")}
+
+
+def test_what_was_looked_for_before_is_not_looked_for_again_unless_asked_or_with_more_time(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = says_is_faster(monkeypatch, "bf16", "bf16", "bf16", "bf16")
+    compiled(store, NET)
+    first = tune(store, NET, budget_s=10.0, costing=without_measuring)
+    heard: list[str] = []
+    second = tune(store, NET, budget_s=10.0, costing=without_measuring, progress=heard.append)
+    assert len(asked) == 1
+    assert [network.remembered for network in (*first.networks, *second.networks)] == [False, True]
+    assert second.networks[0].tried == first.networks[0].tried
+    assert second.networks[0].ways == first.networks[0].ways
+    assert second.networks[0].chosen == first.networks[0].chosen
+    assert not any("golden cases" in sentence for sentence in heard)
+    tune(store, NET, budget_s=20.0, costing=without_measuring)
+    tune(store, NET, budget_s=20.0, again=True, costing=without_measuring)
+    assert len(asked) == 3
+    other = pipeline(NET, seed=8)
+    compile_pipelines(store, [other], costing=without_measuring)
+    tune(store, NET, budget_s=10.0, costing=without_measuring)
+    assert len(asked) == 4
+
+
+def search(asked: str, *ways: str) -> Search:
+    return Search(asked=asked, budget_s=1.0, ways=ways, tried=())
+
+
+def test_ways_that_no_member_runs_in_go_with_the_searches_that_found_them() -> None:
+    used, unused, new = (way(Digest.of(name)) for name in (b"used", b"unused", b"new"))
+    tuned = Tuned(family="f", ways=(), searches=())
+    tuned = tuned.with_search(search("first", used.build), [used], None)
+    tuned = tuned.with_search(search("second", unused.build), [unused], None)
+    assert {way.build for way in tuned.ways} == {used.build, unused.build}
+    tuned = tuned.with_search(search("third", new.build), [new], {used.build})
+    assert {way.build for way in tuned.ways} == {used.build, new.build}
+    assert [search.asked for search in tuned.searches] == ["first", "third"]
+    assert tuned.remembered("first", 1.0)
+    assert not tuned.remembered("first", 2.0)
+
+
+def test_an_update_of_python_does_not_forget_what_was_found_but_one_of_an_engine_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    machine_facts.cache_clear()
+    before = (machine_id(), gates_id())
+    binding = Binding(machine=dict(machine_facts()), plans={}, stages=())
+    try:
+        major, minor, _ = platform.python_version_tuple()
+        with monkeypatch.context() as patched:
+            patched.setattr(platform, "python_version_tuple", lambda: (major, minor, "99"))
+            patched.setattr(platform, "python_version", lambda: f"{major}.{minor}.99")
+            machine_facts.cache_clear()
+            assert (machine_id(), gates_id()) == before
+        with monkeypatch.context() as patched:
+            patched.setattr(platform, "python_version_tuple", lambda: (major, "99", "0"))
+            machine_facts.cache_clear()
+            assert machine_id() != before[0]
+            assert gates_id() == before[1]
+            assert made_here(binding)
+        with monkeypatch.context() as patched:
+            patched.setattr("planner.machine._version", lambda package: "99.0")
+            machine_facts.cache_clear()
+            assert gates_id() != before[1]
+            assert not made_here(binding)
+    finally:
+        machine_facts.cache_clear()
 
 
 def test_labels_are_the_largest_class_or_where_the_only_one_is() -> None:

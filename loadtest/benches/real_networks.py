@@ -31,7 +31,10 @@ MESHNETS = (
     "model21_104class",
     "mnm_tfjs_me_test",
 )
-CT_NETWORKS = ("unet_small_ct_lung", "ct-lungs-net")
+BUNDLED = "ct-lungs-net"
+SITES = ("low-dose", "sharp-kernel", "smooth-kernel", "thick-slices")
+"""The bundled network and its variants: the one family among the real networks that was trained as such."""
+CT_NETWORKS = ("unet_small_ct_lung", BUNDLED)
 NETWORKS = (*CT_NETWORKS, *MESHNETS)
 
 _T2W = ("model_11ch_ACR", "model_11ch_ARC")
@@ -40,13 +43,18 @@ _T2W = ("model_11ch_ACR", "model_11ch_ARC")
 
 @dataclass(frozen=True, slots=True)
 class RealNetwork:
-    """calibration, held_out: two halves of one image. labels: of one run's outputs, 0 is background."""
+    """calibration, held_out: two halves of one image. labels: of one run's outputs, 0 is background.
+
+    lifted: tensors in which its bundled variants differ, which are inputs of the stage they share.
+    """
 
     name: str
+    file: Path
     opened: Opened
     calibration: Case
     held_out: Case
     labels: Callable[[list[NDArray[Any]]], NDArray[Any]]
+    lifted: tuple[str, ...] = ()
 
 
 def networks(names: tuple[str, ...] = NETWORKS) -> Iterator[RealNetwork]:
@@ -63,10 +71,27 @@ def networks(names: tuple[str, ...] = NETWORKS) -> Iterator[RealNetwork]:
             yield _meshnet(name, open_network(_file(name)))
 
 
+def lifted_for_sites(opened: Opened) -> tuple[str, ...]:
+    """What registering the bundled network and its variants lifts: their normalisations."""
+    from models.pipeline_file import ZOO
+    from object_store.opening import open_store
+    from planner.networks.families.members import families
+    from planner.networks.families.register import register
+    from planner.networks.reading.opening import open_network
+
+    with tempfile.TemporaryDirectory(prefix="bench-lifted-") as folder, open_store(Path(folder)) as store:
+        base = register(store, opened).network
+        for site in SITES:
+            with np.load(ZOO / f"{BUNDLED}-{site}.npz") as own:
+                overrides = {name: own[name] for name in own.files}
+            register(store, open_network(_file(BUNDLED), overrides))
+        return families(store)[str(base)].lifted
+
+
 def _file(name: str) -> Path:
     from models.pipeline_file import ZOO
 
-    return ZOO / f"{name}.onnx" if name == "ct-lungs-net" else DATA / "models" / name / "model.onnx"
+    return ZOO / f"{name}.onnx" if name == BUNDLED else DATA / "models" / name / "model.onnx"
 
 
 def _meshnet(name: str, opened: Opened) -> RealNetwork:
@@ -82,23 +107,28 @@ def _meshnet(name: str, opened: Opened) -> RealNetwork:
         cube = np.ascontiguousarray(volume[start : start + CUBE, second, third], np.float32)
         return Case(said, ({"x0": cube[None, None]},))
 
-    return RealNetwork(name, opened, half("left half", CUBE), half("right half", 0), _largest)
+    return RealNetwork(name, _file(name), opened, half("left half", CUBE), half("right half", 0), _largest)
 
 
 def _ct_network(name: str, opened: Opened, slices: NDArray[np.float32]) -> RealNetwork:
-    """Every second slice of the lower and of the upper half, in batches."""
+    """All slices of the lower and of the upper half, in batches; the last of a half may be smaller."""
     middle = len(slices) // 2
 
     def half(said: str, part: NDArray[np.float32]) -> Case:
         feeds: list[Feed] = [
             {"x0": np.ascontiguousarray(part[start : start + _BATCH, None])}
-            for start in range(0, len(part) - _BATCH + 1, 2 * _BATCH)
+            for start in range(0, len(part), _BATCH)
         ]
         return Case(said, tuple(feeds))
 
-    labels = _above_half if name == "unet_small_ct_lung" else _largest
     return RealNetwork(
-        name, opened, half("lower half", slices[:middle]), half("upper half", slices[middle:]), labels
+        name,
+        _file(name),
+        opened,
+        half("lower half", slices[:middle]),
+        half("upper half", slices[middle:]),
+        _largest if name == BUNDLED else _above_half,
+        lifted_for_sites(opened) if name == BUNDLED else (),
     )
 
 

@@ -1,7 +1,7 @@
 """Runs the networks of one or several operators on one piece of a volume: sessions, variants, activations."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,10 +9,8 @@ from numpy.typing import NDArray
 from models.errors import KernelError
 from models.operators.base import Resources
 
-if TYPE_CHECKING:
-    from models.operators.network import Network
-
 Array = NDArray[np.float32]
+Activation: TypeAlias = Literal["none", "sigmoid", "softmax"]
 
 
 class TogetherSession(Protocol):
@@ -32,6 +30,20 @@ class SharingResources(Protocol):
         ...
 
 
+class RunsNetworks(Protocol):
+    """What is asked of an operator; see models.operators.network.Network, which is one."""
+
+    @property
+    def input(self) -> str: ...
+    @property
+    def output(self) -> int: ...
+    @property
+    def segments(self) -> tuple[str, ...]: ...
+    @property
+    def activation(self) -> Activation: ...
+    def members(self) -> tuple[tuple[str, str], ...]: ...
+
+
 class Member(NamedTuple):
     """One network, as it is fed."""
 
@@ -47,7 +59,7 @@ class NetworkRuns:
     operators want it.
     """
 
-    def __init__(self, operators: Sequence["Network"], resources: Resources) -> None:
+    def __init__(self, operators: Sequence[RunsNetworks], resources: Resources) -> None:
         self._operators = operators
         self._members = [
             [Member(graph, variant, operator.input) for graph, variant in operator.members()]
@@ -78,7 +90,7 @@ class NetworkRuns:
             yield session.run({**variant, member.input: fed})
 
 
-def activated(logits: Array, activation: Literal["none", "sigmoid", "softmax"]) -> Array:
+def activated(logits: Array, activation: Activation) -> Array:
     """Probabilities from float32[n, classes, ...], over axis 1 for softmax."""
     if activation == "none":
         return logits
@@ -109,7 +121,7 @@ def _added(total: Array | None, result: Array, times: int, count: int) -> Array:
     return total
 
 
-def _output(operator: "Network", outputs: Sequence[Array], fed: Array) -> Array:
+def _output(operator: RunsNetworks, outputs: Sequence[Array], fed: Array) -> Array:
     if operator.output >= len(outputs):
         raise KernelError(f"the graph has {len(outputs)} outputs, and no number {operator.output}")
     result = np.asarray(outputs[operator.output], np.float32)

@@ -1,5 +1,6 @@
 """From samples of a stage to its cost model."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -49,13 +50,19 @@ def fitted(samples: Sequence[Sample]) -> CostModel:
     raised = _RESERVE * max(1.0, *(peak / by for peak, by in zip(peaks, said, strict=True)))
     tiles = next((sample.tiles for sample in samples if sample.tiles is not None), None)
     all_cores = next((sample.all_cores for sample in samples if sample.all_cores is not None), 1.0)
+    fixed, per_voxel, per_litre = terms[0] * raised, _rounded(terms[1] * raised), _rounded(terms[2] * raised)
+    # Where nearly nothing is fitted there is nothing to raise: what lacks is made good as a fixed amount.
+    lacking = max(
+        sample.peak_bytes - (fixed + per_voxel * sample.voxels + per_litre * sample.litres)
+        for sample in samples
+    )
     return CostModel(
         fixed_s=_rounded(fixed_s),
         per_voxel_s=_rounded(per_voxel_s),
         per_litre_s=_rounded(per_litre_s),
-        peak_fixed_bytes=int(terms[0] * raised),
-        peak_bytes_per_voxel=_rounded(terms[1] * raised),
-        peak_bytes_per_litre=_rounded(terms[2] * raised),
+        peak_fixed_bytes=math.ceil(fixed + max(0.0, lacking)),
+        peak_bytes_per_voxel=per_voxel,
+        peak_bytes_per_litre=per_litre,
         output_bytes_per_voxel=_rounded(max(s.output_bytes / s.voxels for s in samples)),
         all_cores=_rounded(all_cores),
         tiles=tiles,

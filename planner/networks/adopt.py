@@ -41,6 +41,10 @@ def adopted(store: Store, step: str, network: Network) -> Network:
         opened = _opened(step, network, overrides)
         fed = _fed_input(step, network, opened)
         digest = admitted(store, Path(network.graph), opened, overrides).network
+    except NetworkRefused as refused:
+        of_variant = refused.reason in ("unknown-tensor", "wrong-shape")
+        key = f"steps.{step}.{'variant' if of_variant else 'graph'}"
+        raise PipelineError(str(refused), key=key) from refused
     except NotOpenable as reason:
         log.info("step %s: %s stays opaque: %s", step, Path(network.graph).name, reason)
         opaque = _kept_as_files(store, network)
@@ -77,12 +81,7 @@ def _opened(step: str, network: Network, overrides: Mapping[str, Array] | None) 
             "opening networks needs the package onnx: pip install 'lightbox[planner]'",
             key=f"steps.{step}.graph",
         ) from error
-    try:
-        return open_network(Path(network.graph), overrides)
-    except NetworkRefused as refused:
-        of_variant = refused.reason in ("unknown-tensor", "wrong-shape")
-        key = f"steps.{step}.{'variant' if of_variant else 'graph'}"
-        raise PipelineError(str(refused), key=key) from refused
+    return open_network(Path(network.graph), overrides)
 
 
 def _fed_input(step: str, network: Network, opened: Opened) -> str:

@@ -67,8 +67,14 @@ def bound_networks(store: Store, users: Mapping[str, Sequence[str]]) -> dict[str
         family = families.of(variant.family)
         if family is not None:
             results = [gates.get((plan, graph)) for plan in users[graph]]
+            ways = family.ways(variant, results)
+            asked = [found.gate for found in results if found is not None] if ways else []
             bound[graph] = BoundNetwork(
-                variant=str(named), family=variant.family, choices=family.choices(variant, results)
+                variant=str(named),
+                family=variant.family,
+                choices=(*(way for way in ways if way.passed), family.plain),
+                refused=tuple(way for way in ways if not way.passed),
+                gates=tuple(gate for place, gate in enumerate(asked) if gate not in asked[:place]),
             )
     return bound
 
@@ -117,7 +123,7 @@ class _BuiltFamily:
     def __init__(self, store: Store, digest: Digest, tuned: Tuned | None) -> None:
         self._store, self._tuned = store, tuned
         self._family: Family = NetworkReader(store.objects, store.names).read(digest, Family)
-        self._plain = Gated(
+        self.plain = Gated(
             build=str(built(store, digest, self._family)),
             engine="onnxruntime",
             precision="fp32",
@@ -125,10 +131,9 @@ class _BuiltFamily:
             figures={},
         )
 
-    def choices(self, variant: Variant, results: Sequence[Gates | None]) -> tuple[Gated, ...]:
-        """Ways to run a member, the one to prefer first. results: of every plan that uses it."""
-        ways = usable(self._store, self._tuned, self._family, variant)
-        return (*gated(ways, results), self._plain)
+    def ways(self, variant: Variant, results: Sequence[Gates | None]) -> tuple[Gated, ...]:
+        """Ways to run a member beside `plain`, the fastest first. results: of every plan that uses it."""
+        return gated(usable(self._store, self._tuned, self._family, variant), results)
 
 
 def built(

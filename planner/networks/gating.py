@@ -8,12 +8,23 @@ from models.values import LabelMap
 from object_store.digest import Digest
 from object_store.opening import Store
 from planner.binding import Binding
+from planner.canonical import identity
 from planner.golden_runs import GoldenRun
 from planner.machine import machine_facts
+from planner.networks.bind import networks_in
 from planner.networks.keeping import NetworkReader
 from planner.networks.precision.gate import Gate, Verdict, judge, worst
 from planner.networks.records import BoundNetwork, Family, Gated, Variant
-from planner.networks.tuned import GateResult, Gates, Way, record_gates, recorded_gates, tuned_family, usable
+from planner.networks.tuned import (
+    GateResult,
+    Gates,
+    Way,
+    gated,
+    record_gates,
+    recorded_gates,
+    tuned_family,
+    usable,
+)
 from planner.plan import Plan
 from planner.resources import StoreResources
 
@@ -35,30 +46,91 @@ def gate_networks(
 ) -> bool:
     """Try every way that was found for these networks' families on the plan's golden runs, and record it.
 
+    Each network is tried with all others in plain fp32, and then all together, see `_judge_together`.
+
     runs: asked for only if something was not tried yet. True if there is anything new. A plan without golden
     cases passes nothing: there is nothing to judge by.
     """
     digest, gate, new = plan[0], gate_of(plan[1]), False
+    asked = msgspec.to_builtins(gate)
     for network in networks:
         ways = _ways(store, network)
         known = recorded_gates(store, str(digest), network)
+        if known is not None and known.gate != asked:  # another version of Lightbox asks something else
+            known = None
         tried = {result.build for result in known.results} if known else set()
         lacking = [way for way in ways if way.build not in tried]
         if not lacking:
             continue
         results = list(known.results) if known else []
         for way in lacking:
-            verdict = plan_verdict(store, network, way, runs(), gate)
+            verdict = plan_verdict(store, {network: way}, runs(), gate)
             judged(network, way, verdict)
             results.append(GateResult(build=way.build, passed=verdict.passed, figures=_figures(verdict)))
-        record_gates(store, Gates(plan=str(digest), network=network, results=tuple(results)))
+        record_gates(store, Gates(plan=str(digest), network=network, gate=asked, results=tuple(results)))
         new = True
+    return _judge_together(store, plan, runs, judged) or new
+
+
+def _judge_together(
+    store: Store, plan: tuple[Digest, Plan], runs: Callable[[], Sequence[GoldenRun]], judged: Judged
+) -> bool:
+    """Try the plan with all its networks as they would be bound: small errors of several may add up.
+
+    Where its masks do not pass, the network that did worst by itself is refused its way, and what is left is
+    tried again. True if there is anything new.
+    """
+    digest, gate, new = plan[0], gate_of(plan[1]), False
+    while len(ways := _preferred(store, digest, plan[1])) > 1:
+        together = identity({network: way.build for network, way in ways.items()})
+        known = {network: recorded_gates(store, str(digest), network) for network in ways}
+        if all(gates is not None and gates.together == together for gates in known.values()):
+            break
+        verdict, new = plan_verdict(store, ways, runs(), gate), True
+        found = {network: gates for network, gates in known.items() if gates is not None}
+        if verdict.passed:
+            for gates in found.values():
+                record_gates(store, msgspec.structs.replace(gates, together=together))
+            break
+        worst_one = min(found, key=lambda network: _mean_dice(found[network], ways[network]))
+        judged(worst_one, ways[worst_one], verdict)
+        record_gates(store, _refused(found[worst_one], ways[worst_one], verdict))
     return new
 
 
-def plan_verdict(store: Store, network: str, way: Way, runs: Sequence[GoldenRun], gate: Gate) -> Verdict:
-    """How the plan's masks are, over all runs, when this network runs this way and all others plainly."""
-    resources = StoreResources(store.objects.root).under(_trial(store, network, way))
+def _preferred(store: Store, digest: Digest, plan: Plan) -> dict[str, Way]:
+    """By network of the plan, the way it would be bound to; without those in plain fp32."""
+    from planner.compile import live_plans
+
+    users = networks_in({**live_plans(store), str(digest): plan})
+    found = {}
+    for network in networks_in({str(digest): plan}):
+        ways = {way.build: way for way in _ways(store, network)}
+        results = [recorded_gates(store, user, network) for user in users[network]]
+        first = next((way.build for way in gated(ways.values(), results) if way.passed), None)
+        if first is not None:
+            found[network] = ways[first]
+    return found
+
+
+def _mean_dice(gates: Gates, way: Way) -> float:
+    return min(float(r.figures["mean_dice"]) for r in gates.results if r.build == way.build)
+
+
+def _refused(gates: Gates, way: Way, verdict: Verdict) -> Gates:
+    """As it did by itself, but refused for what came of it together with the plan's other networks."""
+    failures = [f"with the pipeline's other networks: {sentence}" for sentence in verdict.failures[:3]]
+    figures = {**_figures(verdict), "failures": failures}
+    results = tuple(
+        GateResult(build=way.build, passed=False, figures=figures) if result.build == way.build else result
+        for result in gates.results
+    )
+    return msgspec.structs.replace(gates, results=results, together="")
+
+
+def plan_verdict(store: Store, ways: Mapping[str, Way], runs: Sequence[GoldenRun], gate: Gate) -> Verdict:
+    """How the plan's masks are, over all runs, when these networks run so and all others plainly."""
+    resources = StoreResources(store.objects.root).under(_trial(store, ways))
     verdicts = []
     for run in runs:
         masks = run.masks(resources)
@@ -93,14 +165,16 @@ def _family(store: Store, reader: NetworkReader, variant: Variant) -> Family | N
     return families(store, structure).get(variant.family)
 
 
-def _trial(store: Store, network: str, way: Way) -> Binding:
-    """A binding that says this one thing."""
+def _trial(store: Store, ways: Mapping[str, Way]) -> Binding:
+    """A binding that says this and nothing else."""
     from planner.names import variant_name
 
-    named = store.names.get(variant_name(Digest.parse(network).sha256))
-    choice = Gated(build=way.build, engine=way.engine, precision=way.precision, passed=True, figures={})
-    bound = BoundNetwork(variant=str(named), choices=(choice,))
-    return Binding(machine=machine_facts(), plans={}, stages=(), networks={network: bound})
+    bound = {}
+    for network, way in ways.items():
+        named = store.names.get(variant_name(Digest.parse(network).sha256))
+        choice = Gated(build=way.build, engine=way.engine, precision=way.precision, passed=True, figures={})
+        bound[network] = BoundNetwork(variant=str(named), choices=(choice,))
+    return Binding(machine=machine_facts(), plans={}, stages=(), networks=bound)
 
 
 def _figures(verdict: Verdict) -> dict[str, float | list[str]]:

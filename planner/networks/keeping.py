@@ -19,7 +19,7 @@ from planner.names import exact_name, variant_name
 from planner.networks.families.filters import filters_of
 from planner.networks.families.low_rank import with_low_rank
 from planner.networks.families.sparse import Sparse, with_sparse
-from planner.networks.families.unfold import refolded, unpacked
+from planner.networks.families.unfold import refolded, unpacked_residual
 from planner.networks.records import (
     BUILD_FORMAT,
     EXACT_FORMAT,
@@ -165,7 +165,7 @@ class NetworkReader:
             exact = self._exact(network)
             whole = exact.bits if exact else {}
             for name in lacking:
-                if variant.kept.get(name) in ("scaled", "low_rank") and name not in whole:
+                if variant.kept.get(name) in ("scaled", "low_rank", "stored") and name not in whole:
                     raise ObjectMissing(weights[name])
             residuals = self._residuals(exact, structure)
             found.update(self._computed(structure, variant, lacking, residuals))
@@ -206,9 +206,12 @@ class NetworkReader:
         if variant is None:
             return self.tensors(network)
         large = self.tensors(variant.family)
-        differing = [name for name, how in variant.kept.items() if how in ("low_rank", "sparse")]
-        large.update(self._computed(structure, variant, differing, {}))
+        large.update(self._computed(structure, variant, variant.own_large, {}))
         return {**large, **self.effective_small(network)}
+
+    def own_tensors(self, variant: Variant, names: Iterable[str]) -> dict[str, Array]:
+        """These large tensors as this record of the network says: computed from its base's, or stored."""
+        return self._computed(self.structure(variant.network), variant, names, {})
 
     def read(self, digest: Digest | str, type_: type[Any]) -> Any:
         """A record of this type (see planner.networks.records)."""
@@ -229,11 +232,14 @@ class NetworkReader:
         names: Iterable[str],
         residuals: Mapping[str, NDArray[np.int8]],
     ) -> dict[str, Array]:
-        """These large tensors of a variant, from its base and its difference."""
+        """These large tensors of a variant, from its base and its difference, or as it stores them."""
         base, extra = self.weights(variant.family), self.arrays(variant)
         filters = filters_of(structure)
         found = {}
         for name in names:
+            if name in variant.tensors:
+                found[name] = self.large(structure, name, Digest.parse(variant.tensors[name]))
+                continue
             was = self.large(structure, name, base[name])
             match variant.kept.get(name, "equal"):
                 case "scaled":
@@ -260,7 +266,7 @@ class NetworkReader:
             size = structure.tensors[name].nbytes // np.dtype(structure.tensors[name].dtype).itemsize
             count = -(-size // (8 // exact.bits[name]))
             piece = np.frombuffer(data, np.uint8, count, offset)
-            found[name] = unpacked(piece, exact.bits[name], size)
+            found[name] = unpacked_residual(piece, exact.bits[name], size)
             offset += count
         return found
 
@@ -281,7 +287,8 @@ def network_references(data: bytes) -> tuple[Digest, ...]:
     """What a record of one of FORMATS keeps from garbage collection; () for any other bytes.
 
     A network keeps its structure, its pack and the list of its large tensors, not these: a variant may be
-    kept without them. A base's variant keeps its large tensors; `exact/...` those of an unverified one.
+    kept without them. A variant keeps the large tensors that it lists: a base's all; `exact/...` those of an
+    unverified one.
     """
     if not data.startswith(b"{") or not any(b'"format":"' + name.encode() + b'"' in data for name in FORMATS):
         return ()

@@ -62,6 +62,8 @@ class Family(msgspec.Struct, frozen=True, kw_only=True):
     """Large tensors that differ by a product of two thin matrices, and the largest rank among members."""
     sparse: tuple[str, ...] = ()
     """Large tensors that differ in a few numbers; such a member needs them in full where it runs."""
+    private: tuple[str, ...] = ()
+    """Large tensors that some member keeps in full; it needs them where it runs, as `sparse` ones."""
 
     def to_bytes(self) -> bytes:
         return canonical_json(msgspec.to_builtins(self))
@@ -92,7 +94,8 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
     """By name, the large tensors that differ from the base's, and small filters that are scaled; all other
     large tensors are equal, all other small ones are in the network's own pack."""
     tensors: dict[str, str] = {}
-    """Of a base: the digests of its large tensors, which this record keeps from garbage collection."""
+    """Digests of a base's large tensors, or of those that a member has `stored`; this record keeps them from
+    garbage collection."""
     extra: str = ""
     """Digest of an .npz with what `kept` needs: `t3.scale` float32[channels]; `t3.left` float32[m, r] and
     `t3.right` float32[r, n] of the tensor as a matrix [shape[0], rest]; `t3.indices` uint32 (flat) and
@@ -111,7 +114,9 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
         A stage without parameters for the difference (`left`, `right`) needs them in full, see
         NetworkReader.kept_tensors.
         """
-        return tuple(sorted(name for name, how in self.kept.items() if how in ("low_rank", "sparse")))
+        return tuple(
+            sorted(name for name, how in self.kept.items() if how in ("low_rank", "sparse", "stored"))
+        )
 
     def to_bytes(self) -> bytes:
         return canonical_json(msgspec.to_builtins(self))
@@ -208,3 +213,7 @@ class BoundNetwork(msgspec.Struct, frozen=True, kw_only=True):
     family: str = ""
     """Digest of the base of its family; empty for an opaque network."""
     choices: tuple[Gated, ...]
+    refused: tuple[Gated, ...] = ()
+    """Ways that were found for its family and that the gate of a pipeline refused."""
+    gates: tuple[dict[str, float], ...] = ()
+    """What the pipelines that use it asked, where ways were tried: each gate once (fields of Gate)."""

@@ -1,10 +1,12 @@
-"""Faster ways of running families, found on this machine, and which plans' gates they passed.
+"""Faster ways of running families, found on machines like this one, and which plans' gates they passed.
 
 precision/<machine>/<base sha256>              the ways found for a family
 gate/<machine>/<plan sha256>/<network sha256>  how a plan did with each of them
+
+<machine> is planner.machine.gates_id().
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -16,21 +18,25 @@ from object_store.digest import Digest
 from object_store.local import LocalStore
 from object_store.opening import Store
 from planner.canonical import canonical_json
-from planner.machine import machine_id
+from planner.machine import gates_id
 from planner.names import gate_name, gates_prefix, precision_name, precisions_prefix
 from planner.networks.keeping import NetworkReader
 from planner.networks.records import Engine, Family, Gated, Precision, Variant
 
 T = TypeVar("T")
 
-TUNED_FORMAT = "lightbox.tuned/1"
-GATES_FORMAT = "lightbox.gates/1"
+SEARCHES = 32
+"""Of a family that are remembered: a record of some hundred kilobytes at most."""
+
+TUNED_FORMAT = "lightbox.tuned/2"
+GATES_FORMAT = "lightbox.gates/2"
 
 
 class Way(msgspec.Struct, frozen=True, kw_only=True):
     """A build that the tuned network's own gate passed.
 
     seconds, baseline_seconds: of one run of the network, in turn with fp32 onnxruntime. figures: of its gate.
+    lifted: what the build takes as inputs; a member that differs elsewhere cannot run on it.
     """
 
     build: str
@@ -39,24 +45,63 @@ class Way(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     baseline_seconds: float
     figures: dict[str, Any] = {}
+    lifted: tuple[str, ...] = ()
 
     @property
     def speedup(self) -> float:
         return self.baseline_seconds / self.seconds if self.seconds > 0 else 1.0
 
 
+class TriedWay(msgspec.Struct, frozen=True, kw_only=True):
+    """What is remembered of a candidate. levels: how many layers each has. speedup: 0 where not timed."""
+
+    engine: Engine
+    precision: Precision
+    levels: dict[str, int]
+    passed: bool
+    refused: str
+    speedup: float
+
+
+class Search(msgspec.Struct, frozen=True, kw_only=True):
+    """One search for ways. asked: the identity of all that it depended on; ways: the builds it found.
+
+    budget_s: the time it was allowed. tried: every candidate, in order.
+    """
+
+    asked: str
+    budget_s: float
+    ways: tuple[str, ...]
+    tried: tuple[TriedWay, ...]
+    notes: tuple[str, ...] = ()
+
+
 class Tuned(msgspec.Struct, frozen=True, kw_only=True):
     """What was found for a family: `ways` from fastest to slowest; plain fp32 is not among them.
 
-    lifted: what the builds take as inputs; a member that differs elsewhere cannot run on them.
-    tried: everything that was tried, in order, with why it was refused.
+    searches: the last ones, the latest last, whose ways are all still there.
     """
 
     format: str = TUNED_FORMAT
     family: str
-    lifted: tuple[str, ...]
     ways: tuple[Way, ...]
-    tried: tuple[dict[str, Any], ...] = ()
+    searches: tuple[Search, ...] = ()
+
+    def remembered(self, asked: str, budget_s: float) -> Search | None:
+        """The search for the very same, if it had at least this time."""
+        return next((s for s in self.searches if s.asked == asked and s.budget_s >= budget_s), None)
+
+    def with_search(self, search: Search, ways: Iterable[Way], in_use: Collection[str] | None) -> "Tuned":
+        """This and what one more search found. Of the ways that were known those stay that are `in_use`
+        (builds; None: all), so that what was found for one member does not slow down another."""
+        known = {way.build: way for way in self.ways if in_use is None or way.build in in_use}
+        merged = known | {way.build: way for way in ways}
+        kept = [s for s in self.searches if s.asked != search.asked and merged.keys() >= set(s.ways)]
+        return Tuned(
+            family=self.family,
+            ways=tuple(sorted(merged.values(), key=lambda way: (-way.speedup, way.build))),
+            searches=(*kept, search)[-SEARCHES:],
+        )
 
 
 class GateResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,50 +113,56 @@ class GateResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Gates(msgspec.Struct, frozen=True, kw_only=True):
-    """How one plan did with each build of one of its networks."""
+    """How one plan did with each build of one of its networks. gate: what it asked (fields of Gate).
+
+    together: the ways of all the plan's networks, as an identity, with which its masks passed last; "" where
+    no other network of it runs in another way than plain fp32.
+    """
 
     format: str = GATES_FORMAT
     plan: str
     network: str
+    gate: dict[str, float]
+    together: str = ""
     results: tuple[GateResult, ...]
 
 
 def record_tuned(store: Store, tuned: Tuned) -> None:
     """Keep what was found for a family on this machine, in place of what was found before."""
     digest = store.objects.put(canonical_json(msgspec.to_builtins(tuned)))
-    store.names.set(precision_name(machine_id(), Digest.parse(tuned.family).sha256), digest)
+    store.names.set(precision_name(gates_id(), Digest.parse(tuned.family).sha256), digest)
 
 
 def record_gates(store: Store, gates: Gates) -> None:
     """Keep how a plan did, in place of how it did before."""
     digest = store.objects.put(canonical_json(msgspec.to_builtins(gates)))
     plan, network = Digest.parse(gates.plan).sha256, Digest.parse(gates.network).sha256
-    store.names.set(gate_name(machine_id(), plan, network), digest)
+    store.names.set(gate_name(gates_id(), plan, network), digest)
 
 
 def tuned_family(store: Store, base: str) -> Tuned | None:
     """What was found for this family on this machine model; None if nothing was looked for."""
-    named = store.names.get(precision_name(machine_id(), Digest.parse(base).sha256))
+    named = store.names.get(precision_name(gates_id(), Digest.parse(base).sha256))
     return None if named is None else _tuned(store.objects.root, named)
 
 
 def tuned_families(store: Store) -> dict[str, Tuned]:
     """By base, all that was found on this machine model."""
-    named = store.names.items(precisions_prefix(machine_id())).values()
+    named = store.names.items(precisions_prefix(gates_id())).values()
     found = (_tuned(store.objects.root, digest) for digest in named)
     return {tuned.family: tuned for tuned in found if tuned is not None}
 
 
 def recorded_gates(store: Store, plan: str, network: str) -> Gates | None:
     """How a plan did with a network of it on this machine model; None if it was not tried."""
-    name = gate_name(machine_id(), Digest.parse(plan).sha256, Digest.parse(network).sha256)
+    name = gate_name(gates_id(), Digest.parse(plan).sha256, Digest.parse(network).sha256)
     named = store.names.get(name)
     return None if named is None else _gates(store.objects.root, named)
 
 
 def all_gates(store: Store) -> dict[tuple[str, str], Gates]:
     """By plan and network, all results on this machine model."""
-    named = store.names.items(gates_prefix(machine_id())).values()
+    named = store.names.items(gates_prefix(gates_id())).values()
     found = (_gates(store.objects.root, digest) for digest in named)
     return {(gates.plan, gates.network): gates for gates in found if gates is not None}
 
@@ -122,33 +173,39 @@ def usable(store: Store, tuned: Tuned | None, family: Family, variant: Variant) 
     A member with large tensors of its own (low-rank, sparse or full) is not run on them: in these builds the
     base's filters are rounded, and what a difference to them would mean is not what was tried.
     """
-    if tuned is None or not tuned.ways or any(how != "scaled" for how in variant.kept.values()):
+    if tuned is None or any(how != "scaled" for how in variant.kept.values()):
         return ()
-    more = tuple(name for name in family.lifted if name not in tuned.lifted)
-    if more and not _equal_in(store.objects.root, variant.network, family.base, more):
-        return ()
-    return tuned.ways
+
+    def computes(way: Way) -> bool:
+        more = tuple(name for name in family.lifted if name not in way.lifted)
+        return not more or _equal_in(store.objects.root, variant.network, family.base, more)
+
+    return tuple(way for way in tuned.ways if computes(way))
 
 
 def gated(ways: Iterable[Way], results: Iterable[Gates | None]) -> tuple[Gated, ...]:
-    """Of these ways those that every one of the plans passed with, with the worst figures of each."""
+    """Of these ways those that all the plans passed with, and those that any refused; worst figures of each.
+
+    A way that is neither was not tried by all of them.
+    """
     given = list(results)
     found = []
     for way in ways:
         judged = [_result(gates, way.build) for gates in given]
-        if judged and all(result is not None and result.passed for result in judged):
-            figures = _worst([result.figures for result in judged if result is not None])
+        there = [result for result in judged if result is not None]
+        passed = bool(judged) and len(there) == len(judged) and all(result.passed for result in there)
+        if passed or not all(result.passed for result in there):
             found.append(
                 Gated(
                     build=way.build,
                     engine=way.engine,
                     precision=way.precision,
-                    passed=True,
+                    passed=passed,
                     figures={
                         "seconds": way.seconds,
                         "baseline_seconds": way.baseline_seconds,
                         "speedup": float(f"{way.speedup:.3g}"),
-                        **figures,
+                        **_worst([result.figures for result in there]),
                     },
                 )
             )
@@ -159,11 +216,13 @@ def _result(gates: Gates | None, build: str) -> GateResult | None:
     return next((result for result in gates.results if result.build == build), None) if gates else None
 
 
-def _worst(figures: list[Mapping[str, Any]]) -> dict[str, float]:
+def _worst(figures: list[Mapping[str, Any]]) -> dict[str, Any]:
+    failures = [sentence for one in figures for sentence in one.get("failures", ())]
     return {
         "least_dice": min(float(one["least_dice"]) for one in figures),
         "mean_dice": min(float(one["mean_dice"]) for one in figures),
         "volume_change": max(float(one["volume_change"]) for one in figures),
+        **({"failures": failures[:3]} if failures else {}),
     }
 
 

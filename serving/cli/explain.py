@@ -86,6 +86,8 @@ def _print_pipeline(explanation: "Explanation") -> None:
         f"{explanation.pipeline} {explanation.version} ({explanation.title}), plan {short(explanation.plan)}"
     )
     print_table(("steps", "operators", "runs on", "time>", "peak memory>", "shared with"), rows, title=title)
+    for network in explanation.opaque:
+        print_line(f"  the network of step {network.step} stays opaque: {network.why}")
     print_line(
         f"  {said_seconds(explanation.seconds)} in all, "
         f"{said_seconds(explanation.shared_seconds)} of it shared\n"

@@ -77,5 +77,5 @@ def _print_networks(stats: "StoreStats") -> None:
     print_line(
         f"{len(stats.networks)} networks: {said_bytes(stats.logical_bytes)} each by its own file, "
         f"{said_bytes(stats.physical_bytes)} here, {times:.3g} times less "
-        f"({said_bytes(stats.shared_bytes)} shared by several)"
+        f"({said_bytes(stats.shared_bytes)} shared by several), builds not counted"
     )

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 def tune_command(
     pipeline: Annotated[str, typer.Argument(help="Name of a compiled pipeline.")],
     budget: Annotated[float, typer.Option(help="Seconds after which nothing more is tried.")] = 300.0,
+    again: Annotated[bool, typer.Option(help="Look anew for what was looked for before.")] = False,
     store: StoreOption = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -32,7 +33,7 @@ def tune_command(
         from planner.tuning import tune
 
         with spoken() as say:
-            tuning = tune(opened, pipeline, budget_s=budget, progress=say)
+            tuning = tune(opened, pipeline, budget_s=budget, again=again, progress=say)
         if as_json:
             print_json(
                 {
@@ -54,14 +55,16 @@ def _print_network(network: "TunedNetwork") -> None:
         (
             tried.engine,
             tried.precision,
-            ", ".join(f"{tried.levels.count(level)} {level}" for level in sorted(set(tried.levels))),
-            f"{tried.speed_up:.2f}x" if tried.speed_up else "-",
+            ", ".join(f"{count} {level}" for level, count in tried.levels.items()),
+            f"{tried.speedup:.2f}x" if tried.speedup else "-",
             "passed" if tried.passed else tried.refused or "refused",
         )
         for tried in network.tried
     ]
     title = f"step {network.step}, network {short(network.network)} of family {short(network.family)}"
     print_table(("engine", "precision", "layers", "speed>", "gate"), rows, title=title)
+    if network.remembered:
+        print_line("  looked for before; --again looks anew")
     for note in network.notes:
         print_line(f"  {note}")
     for way, verdict in network.judged:
@@ -90,10 +93,8 @@ def _as_json(network: "TunedNetwork") -> dict[str, Any]:
         "network": network.network,
         "family": network.family,
         "step": network.step,
-        "tried": [
-            {**msgspec.to_builtins(tried), "passed": tried.passed, "speedup": tried.speed_up}
-            for tried in network.tried
-        ],
+        "tried": msgspec.to_builtins(network.tried),
+        "remembered": network.remembered,
         "notes": list(network.notes),
         "masks": [
             {**msgspec.to_builtins(verdict), "engine": way.engine, "precision": way.precision}

@@ -1,10 +1,12 @@
 """What one more variant's pipeline costs to compile, when a store has few of them and when it has many.
 
 Each extends the bundled network's pipeline by a variant of its own: other statistics of its normalisations.
-One process compiles them one after the other; costs of stages are not measured, which takes the same time for
-each.
+One process compiles them one after the other, and `lightbox compile` some more, each in a process of its own
+that knows nothing yet. Costs of stages are not measured, which takes the same time for each.
 """
 
+import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -24,6 +26,7 @@ MANY_BY_FEW = 1.2
 NETWORK = "ct-lungs-net"
 _AROUND = 5
 """Compilations whose median stands for the last of them."""
+_DEADLINE_S = 300
 
 
 def run(quick: bool, say: Say) -> Findings:
@@ -31,26 +34,42 @@ def run(quick: bool, say: Say) -> Findings:
     return measure(40 if quick else MANY, say)
 
 
-def measure(many: int, say: Say) -> Findings:
-    """The last few compilations up to number FEW against those up to number `many`."""
+def measure(many: int, say: Say, processes: int = _AROUND) -> Findings:
+    """The last few compilations up to number FEW against those up to number `many`.
+
+    processes: how many are compiled by the command at either point, on top of these.
+    """
     with tempfile.TemporaryDirectory(prefix="bench-compiling-") as name:
         folder = Path(name)
         say(f"compiling {many} variants of {NETWORK}, one by one")
         with open_store(folder / "store") as store:
-            ms = [1e3 * _compiled(store, _pipeline(folder, number)) for number in range(many)]
+            ms = [1e3 * _compiled(store, _pipeline(folder, number)) for number in range(FEW)]
+            cold_few = _by_command(folder, range(many, many + processes))
+            ms += [1e3 * _compiled(store, _pipeline(folder, number)) for number in range(FEW, many)]
+            say(f"compiling {processes} more by the command")
+            cold_many = _by_command(folder, range(many + processes, many + 2 * processes))
     few, last = ms[FEW - _AROUND : FEW], ms[many - _AROUND :]
     return Findings(
         figures={
             f"compiling variant number {FEW}": figure(few, unit="ms", better="lower"),
             f"compiling variant number {many}": figure(last, unit="ms", better="lower"),
+            f"lightbox compile after {FEW} variants": figure(cold_few, unit="s", better="lower"),
+            f"lightbox compile after {many} variants": figure(cold_many, unit="s", better="lower"),
         },
         bars=[
-            at_most(f"compiling number {many} / number {FEW}", median(last) / median(few), MANY_BY_FEW, "x")
+            at_most(f"compiling number {many} / number {FEW}", median(last) / median(few), MANY_BY_FEW, "x"),
+            at_most(
+                f"lightbox compile, a process of its own, after {many} / after {FEW}",
+                median(cold_many) / median(cold_few),
+                MANY_BY_FEW,
+                "x",
+            ),
         ],
         notes=[
             f"Compiling: {many} pipelines that extend {NETWORK} by a variant each, in one process, reading "
             f"their files not counted; medians of {_AROUND}. The first took {ms[0]:.0f} ms, all of them "
-            f"{sum(ms) / 1e3:.1f} s."
+            f"{sum(ms) / 1e3:.1f} s. lightbox compile: {processes} more at either point, from the start "
+            "of its process to its end."
         ],
     )
 
@@ -61,8 +80,29 @@ def _compiled(store: Store, pipeline: Pipeline) -> float:
     return time.perf_counter() - started
 
 
+def _by_command(folder: Path, numbers: range) -> list[float]:
+    """Seconds of `lightbox compile` for each of these pipelines."""
+    seconds = []
+    for number in numbers:
+        file = _written(folder, number)
+        command = [sys.executable, "-m", "serving.cli.main", "compile", str(file), "--no-measure"]
+        started = time.perf_counter()
+        subprocess.run(
+            [*command, "--store", str(folder / "store")],
+            stdout=subprocess.DEVNULL,
+            timeout=_DEADLINE_S,
+            check=True,
+        )
+        seconds.append(time.perf_counter() - started)
+    return seconds
+
+
 def _pipeline(folder: Path, number: int) -> Pipeline:
-    """A site's pipeline, with the statistics of one of the bundled variants moved a little."""
+    return read_pipeline(_written(folder, number))
+
+
+def _written(folder: Path, number: int) -> Path:
+    """The file of a site's pipeline, with the statistics of one of the bundled variants moved a little."""
     with np.load(ZOO / f"{NETWORK}-low-dose.npz") as bundled:
         statistics = {key: bundled[key] for key in bundled.files}
     own = np.random.default_rng(number)
@@ -77,4 +117,4 @@ def _pipeline(folder: Path, number: int) -> Pipeline:
         f"extends: {NETWORK}\npipeline: {path.name}\nsteps:\n  net: {{variant: {path.name}.npz}}\n",
         encoding="utf-8",
     )
-    return read_pipeline(file)
+    return file

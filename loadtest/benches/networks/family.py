@@ -32,14 +32,14 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("--side", type=int, default=SIDE, help="pixels of an image's rows and columns")
     options = parser.parse_args(arguments)
     networks: list[str] = json.loads(options.networks.read_text(encoding="utf-8"))
-    bound = current_binding(open_store(options.store))
-    assert bound is not None
     import onnxruntime  # noqa: F401  # an empty server has it loaded
 
-    resources = StoreResources(options.store, threads=1).under(bound[1])
     fed = {"x0": image(side=options.side)}
     gc.collect()
     empty = tree_pss_bytes(os.getpid())
+    bound = current_binding(open_store(options.store))  # the binding of so many networks is theirs too
+    assert bound is not None
+    resources = StoreResources(options.store, threads=1).under(bound[1])
     resources.network(networks[0]).run(fed)  # the family's stage is warm in a server that is ready
     gc.collect()
     stage = tree_pss_bytes(os.getpid()) - empty

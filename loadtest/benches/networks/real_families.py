@@ -17,7 +17,7 @@ from onnx import numpy_helper
 
 from loadtest.benches.figures import Bar, Figure, Findings, at_least, at_most, figure
 from loadtest.benches.networks.dedicated import dedicated_session
-from loadtest.benches.real_networks import DATA, NETWORKS, RealNetwork, networks
+from loadtest.benches.real_networks import BUNDLED, DATA, NETWORKS, SITES, RealNetwork, networks
 from loadtest.benches.say import Say
 from models.operators.base import NetworkSession
 from models.pipeline_file import ZOO
@@ -34,9 +34,6 @@ from planner.stats import StoreStats, store_stats
 
 Array = NDArray[np.float32]
 
-BUNDLED = "ct-lungs-net"
-SITES = ("low-dose", "sharp-kernel", "smooth-kernel", "thick-slices")
-"""The bundled network and its variants: the one family among the real networks that was trained as such."""
 QUICK = (BUNDLED, "model5_gw_ae", "model_11ch_ACR", "model_11ch_ARC")
 RANDOM, REAL = 10, 10
 INPUTS = 20

@@ -19,7 +19,7 @@ from planner.binding import Binding
 from planner.machine import machine_facts
 from planner.names import BINDING
 from planner.networks.bind import bound_networks
-from planner.networks.families.register import register
+from planner.networks.families.admit import admitted
 from planner.networks.families.verify import verify_variant
 from planner.networks.reading.opening import open_network
 
@@ -58,7 +58,7 @@ def _registered(store: Store, model: Path) -> dict[str, Any]:
     model.read_bytes()
     read_s = time.perf_counter() - started
     started = time.perf_counter()
-    registration = register(store, open_network(model))
+    registration = admitted(store, model, open_network(model))
     register_s = time.perf_counter() - started
     started = time.perf_counter()
     verification = verify_variant(store, registration.network)

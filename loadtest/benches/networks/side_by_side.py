@@ -66,9 +66,7 @@ def compare(scale: Scale, say: Say, *, folded: bool, at_defaults: bool) -> Findi
             *(["--folded"] if folded else []),
         )
         rows = registered["variants"]
-        store = open_store(folder / "store")
-        collect_garbage(store.objects, store.names, references, older_than_s=0)
-        stored = sum(digest.size for digest in store.objects)
+        stored = _bytes_in_store(folder / "store")
         networks = folder / "networks.json"
         networks.write_text(json.dumps([row["network"] for row in rows]), encoding="utf-8")
         say("letting every variant answer twice")
@@ -85,15 +83,21 @@ def compare(scale: Scale, say: Say, *, folded: bool, at_defaults: bool) -> Findi
             say("the black box at its defaults")
             defaults = _program("dedicated", *files, *side, "--counts", *scale.black_box_at)
         say("latency, turn by turn with dedicated sessions")
-        picked = np.linspace(0, len(files) - 1, scale.sampled).astype(int)
-        turns = [
-            _program(
-                "latency", folder / "store", rows[i]["network"], files[i], "--rounds", scale.rounds, *side
-            )
-            for i in picked
-        ]
         model_bytes = files[0].stat().st_size
+        turns = []
+        for i in picked_of(scale):
+            file = base.write(i, folder / "picked.onnx", folded=folded)
+            turns.append(
+                _program(
+                    "latency", folder / "store", rows[i]["network"], file, "--rounds", scale.rounds, *side
+                )
+            )
     return findings(scale, base, rows, stored, model_bytes, family, tuned, defaults, turns)
+
+
+def picked_of(scale: Scale) -> list[int]:
+    """The variants whose latency is measured: the first, the last and others at even distances."""
+    return [int(i) for i in np.linspace(0, scale.variants - 1, scale.sampled)]
 
 
 def findings(
@@ -146,6 +150,14 @@ def findings(
         at_most("registering beyond reading, median", statistics.median(beyond_ms), REGISTER_MS, "ms"),
         at_most("outputs apart, of the largest magnitude", apart, OUTPUTS_WITHIN, ""),
         at_most(f"registering number {scale.variants} / number 10", _growth(beyond_ms), 1.2, "x"),
+        at_most("bases that the variants have", sum(row["new_base"] for row in rows), 1, "bases"),
+        at_least("variants verified", sum(row["verified"] for row in rows), scale.variants, "variants"),
+        at_most(
+            "largest difference at promotion, of the largest magnitude",
+            max(row["largest_difference"] for row in rows),
+            OUTPUTS_WITHIN,
+            "",
+        ),
     ]
     if defaults is not None:
         key = "memory of all variants, against sessions at defaults"
@@ -154,13 +166,19 @@ def findings(
         bars.append(_memory_bar("tuned sessions", tuned, scale, ours_mb, TUNED_BY_OURS))
         if defaults is not None:
             bars.append(_memory_bar("sessions at defaults", defaults, scale, ours_mb, DEFAULTS_BY_OURS))
-    measured = ", ".join(f"{count}: {size / 1e6:.0f} MB" for count, size in tuned["bytes_at"].items())
     notes = [
         f"{scale.variants} variants of {base.parameters()} parameters, {scale.side} x {scale.side}, one "
         "thread; memory is PSS above an empty process with onnxruntime loaded "
         f"({family['empty_bytes'] / 1e6:.0f} MB); {family['stage_bytes'] / 1e6:.0f} MB of it after the first "
         "variant's answer: the family's one stage.",
-        f"Tuned sessions measured at {measured}; {scale.variants} extrapolated along a line.",
+        f"Tuned sessions measured at {_readings(tuned)}; {scale.variants} extrapolated along a line.",
+        *(
+            [f"Sessions at defaults measured at {_readings(defaults)}; extrapolated likewise."]
+            if defaults is not None
+            else []
+        ),
+        f"Latency of variants {', '.join(str(i + 1) for i in picked_of(scale))}, each in a process "
+        "of its own; bytes in the store are objects and names.sqlite.",
         f"{sum(row['new_base'] for row in rows)} base, {sum(row['verified'] for row in rows)} verified, "
         f"largest difference at promotion {max(row['largest_difference'] for row in rows):.2g}.",
     ]
@@ -175,6 +193,18 @@ def _memory(ours_mb: float, theirs: Mapping[str, Any], scale: Scale) -> Figure:
 
 def _memory_bar(name: str, theirs: Mapping[str, Any], scale: Scale, ours_mb: float, required: float) -> Bar:
     return at_least(f"memory of {name} / ours", _at(theirs, scale.variants) / ours_mb, required, "x")
+
+
+def _readings(theirs: Mapping[str, Any]) -> str:
+    return ", ".join(f"{count}: {size / 1e6:.0f} MB" for count, size in theirs["bytes_at"].items())
+
+
+def _bytes_in_store(folder: Path) -> int:
+    """Of objects that something refers to, and of the names; closed, so that the names are one file."""
+    with open_store(folder) as store:
+        collect_garbage(store.objects, store.names, references, older_than_s=0)
+        objects = sum(digest.size for digest in store.objects)
+    return objects + sum(file.stat().st_size for file in folder.glob("names.sqlite*"))
 
 
 def _at(theirs: Mapping[str, Any], count: int) -> float:

@@ -11,6 +11,8 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx.shape_inference
+import onnx.utils
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
@@ -122,6 +124,15 @@ class Base:
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
         model.ir_version = 8
         return model
+
+    def apart(self, variant: int) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+        """Encoder and decoder (with the head) as models of their own; names of what crosses are equal."""
+        model = onnx.shape_inference.infer_shapes(self.model(variant, folded=False))
+        skips = [node.input[0] for node in model.graph.node if node.op_type == "MaxPool"]
+        lowest = next(node.input[0] for node in model.graph.node if node.op_type == "ConvTranspose")
+        extract = onnx.utils.Extractor(model).extract_model
+        crossing = [*skips, lowest]
+        return extract([INPUT], crossing), extract(crossing, [OUTPUT])
 
     def write(self, variant: int, path: Path, *, folded: bool) -> Path:
         """Write the file of a variant."""

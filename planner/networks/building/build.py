@@ -17,7 +17,7 @@ from planner.networks.reading.write import model_bytes, to_onnx
 from planner.networks.records import LARGE_BYTES, Build, Engine, Family, Precision, TensorAt
 from planner.networks.structure import Structure
 
-HINTS: dict[tuple[Engine, Precision], dict[str, str]] = {
+PRECISION_HINTS: dict[tuple[Engine, Precision], dict[str, str]] = {
     ("onnxruntime", "fp32"): {},
     ("openvino", "fp32"): {"INFERENCE_PRECISION_HINT": "f32"},
     ("openvino", "bf16"): {"INFERENCE_PRECISION_HINT": "bf16"},
@@ -33,7 +33,7 @@ that a member that is often asked for is better materialised: a session of its o
 
 
 @dataclass(frozen=True, slots=True)
-class Skeleton:
+class EngineGraph:
     """A graph without its large tensors (serialised ONNX), and those, by name."""
 
     graph: bytes
@@ -58,14 +58,14 @@ def build_family(
     faster than its items, and each of these is 5 % slower); OpenVINO is always fed item by item.
     Raises: ValueError, for a precision that this engine has no words for; StoreError.
     """
-    hints = HINTS.get((engine, precision))
+    hints = PRECISION_HINTS.get((engine, precision))
     if hints is None:
         raise ValueError(f"{engine} has no {precision} by hint")
     reader = NetworkReader(store.objects, store.names)
     structure, tensors = reader.structure(family.base), reader.tensors(family.base)
     ranks = _applied(structure, family, low_rank)
     together = across or engine == "openvino"
-    others = sorted({*family.sparse, *family.low_rank} - ranks.keys())
+    others = sorted({*family.sparse, *family.private, *family.low_rank} - ranks.keys())
     lifted = lifted_structure(structure, tensors, family.lifted, ranks, others=others, across=together)
     weights = reader.weights(family.base)
     usual = put_build(store, lifted, weights, engine=engine, precision=precision, hints=hints)
@@ -83,7 +83,7 @@ def put_build(
 ) -> Digest:
     """Put a build of this stage. weights: digests of large tensors that are kept already, by name; others
     (made while compiling) are put as well. Raises: StoreError."""
-    parts = skeleton(lifted)
+    parts = engine_graph(lifted)
     places = {}
     for name, array in sorted(parts.large.items()):
         digest = weights[name] if name in weights else store.objects.put(raw_bytes(array))
@@ -129,16 +129,16 @@ def _packed_build(
     return store.objects.put(build.to_bytes())
 
 
-def skeleton(lifted: Lifted) -> Skeleton:
+def engine_graph(lifted: Lifted) -> EngineGraph:
     """What an engine is given: names of large tensors are left for it to define."""
     large = {name: array for name, array in lifted.tensors.items() if array.nbytes >= LARGE_BYTES}
     small = {name: array for name, array in lifted.tensors.items() if name not in large}
-    return Skeleton(_graph(lifted.structure, small), large)
+    return EngineGraph(_graph(lifted.structure, small), large)
 
 
-def plain(structure: Structure, tensors: Mapping[str, NDArray[Any]]) -> Skeleton:
+def plain(structure: Structure, tensors: Mapping[str, NDArray[Any]]) -> EngineGraph:
     """One network by itself, nothing lifted."""
-    return skeleton(lifted_structure(structure, tensors))
+    return engine_graph(lifted_structure(structure, tensors))
 
 
 def _graph(structure: Structure, small: Mapping[str, NDArray[Any]]) -> bytes:

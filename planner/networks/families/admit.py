@@ -24,7 +24,8 @@ def admitted(
 
     The file and its canonical form run side by side before the network becomes the base of a new family. A
     further member of a family has its structure from the same passes and is not run.
-    Raises: NotOpenable with canonical-differs, and nothing is registered; StoreError. Takes a `turn` of the
+    Raises: NotOpenable with canonical-differs, NetworkRefused where running it takes too much, and nothing is
+    registered; StoreError. Takes a `turn` of the
     store, as registering does.
     """
 

@@ -31,18 +31,27 @@ SHARED = 0.5
 """At least this share of a member's filter bytes must be the base's (in one of the ways of `Keeping`). Where
 more is lifted nothing would be saved, and small unrelated networks would run as one."""
 
+PRIVATE = 0.1
+"""At most this share of a member's bytes may be large tensors that it keeps in full.
+
+Such a member has a session of its own and runs in fp32, while a base of its own may be tuned: worth it only
+where nearly all is the base's. Tensors that are equal take no space twice either way.
+"""
+
 
 @dataclass(slots=True)
 class Comparison:
     """How a network can be kept against a base. Fields as in `Variant`; what is not named is equal.
 
-    lifted: small tensors that the family's stage must be fed. residual: see `unfold.Unfolded`. whole: large
-    tensors whose imported numbers only they themselves can give back.
+    lifted: small tensors that the family's stage must be fed. stored: bytes of large tensors that are like
+    nothing in the base. residual: see `unfold.Unfolded`. whole: large tensors whose imported numbers only
+    they themselves can give back.
     """
 
     kept: dict[str, Keeping] = field(default_factory=dict)
     lifted: list[str] = field(default_factory=list)
     extra: dict[str, Array] = field(default_factory=dict)
+    stored: dict[str, int] = field(default_factory=dict)
     ranks: dict[str, int] = field(default_factory=dict)
     residual: dict[str, NDArray[np.int8]] = field(default_factory=dict)
     whole: list[str] = field(default_factory=list)
@@ -74,11 +83,14 @@ def compare(
     own_bytes = sum(structure.tensors[name].nbytes for name in filters if name in lifted)
     if own_bytes > (1 - SHARED) * all_bytes:
         return None
+    most_stored = PRIVATE * sum(tensor.nbytes for tensor in structure.tensors.values())
     for name in names:
         if is_large(structure, name) and not equal(base.tensors[name], tensors[name]):
             differs(name)
             if not _kept_large(found, name, filters.get(name), base, tensors):
-                return None
+                found.kept[name], found.stored[name] = "stored", tensors[name].nbytes
+                if sum(found.stored.values()) > most_stored:
+                    return None
     lifted |= _moved_factors(found, filters, base, tensors)
     found.lifted = [name for name in small if name in lifted]
     return found
@@ -153,6 +165,7 @@ def with_member(family: Family, member: Comparison, structure: Structure) -> Fam
         scaled=joined(family.scaled, kept("scaled")),
         low_rank=ranks,
         sparse=joined(family.sparse, kept("sparse")),
+        private=joined(family.private, kept("stored")),
     )
 
 

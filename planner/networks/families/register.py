@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, TypeVar
 
 import numpy as np
@@ -28,7 +29,7 @@ from planner.networks.families.bases import (
 from planner.networks.families.filters import Filter, filters_of
 from planner.networks.families.fingerprint import ALIKE, fingerprint, likeness
 from planner.networks.families.members import Comparison, compare, readable_variant, with_member
-from planner.networks.families.unfold import bits_of, packed
+from planner.networks.families.unfold import bits_of, packed_residual
 from planner.networks.keeping import NetworkReader, is_large, raw_bytes, record_objects
 from planner.networks.records import Exact, Family, Variant
 from planner.networks.structure import Opened, Structure
@@ -118,22 +119,32 @@ class _Registering:
         known = known_bases(self._store, self._new.structure_sha256)
         scores = likeness([base.fingerprint for base in known], self._new.fingerprint)
         ranked = sorted(zip(scores, known, strict=True), key=lambda pair: (-pair[0], pair[1].network))
-        for score, base in ranked[:_COMPARED]:
-            if score >= ALIKE and (done := self._as_variant_of(base.network)):
-                return done
-        for _, base in ranked[_COMPARED:]:  # many bases alike: that with the very same large tensors, if any
-            if base.weights == self._own_weights() and (done := self._as_variant_of(base.network)):
-                return done
+        alike = [base.network for score, base in ranked[:_COMPARED] if score >= ALIKE]
+        others = (  # many bases alike: that with the very same large tensors, if any
+            base.network for _, base in ranked[_COMPARED:] if base.weights == self._own_weights()
+        )
+        partly: list[tuple[Base, Comparison]] = []
+        for network in chain(alike, others):
+            if (compared := self._compared(network)) is None:
+                continue
+            if not compared[1].stored:
+                return self._as_variant_of(*compared)
+            partly.append(compared)
+        if partly:
+            return self._as_variant_of(*min(partly, key=lambda pair: sum(pair[1].stored.values())))
         return self._as_base(may_be_base)
 
-    def _as_variant_of(self, network: Digest) -> Registration | None:
+    def _compared(self, network: Digest) -> tuple[Base, Comparison] | None:
+        """How the new network can be kept against this base; None if it cannot."""
         base = self._base(network)
         found = base and compare(
             self._new.structure, self._new.filters, base, self._new.tensors, self._start_hashing
         )
-        if not base or not found:
-            return None
-        packing = self._threads.submit(_packed, found)  # while others still hash
+        return (base, found) if base and found else None
+
+    def _as_variant_of(self, base: Base, found: Comparison) -> Registration:
+        network = base.network
+        packing = self._threads.submit(_residuals_of, found)  # while others still hash
         weights = {
             name: self._hashes[name].result() if name in self._hashes else base.weights[name]
             for name in self._new.large
@@ -146,13 +157,22 @@ class _Registering:
             network=str(digest),
             family=str(network),
             kept=found.kept,
+            tensors={name: str(weights[name]) for name in found.stored},
             extra="".join(map(str, extra)),
             exact=found.exact,
             tolerance=found.tolerance,
         )
         record = variant.to_bytes()
         exact, imported = self._imported(digest, found, packing.result(), weights)
-        written = {**objects, **extra, **_by_digest(record), **exact, **imported}
+        stored = {weights[name]: raw_bytes(self._new.tensors[name]) for name in found.stored}
+        written: dict[Digest, BytesLike] = {
+            **objects,
+            **extra,
+            **_by_digest(record),
+            **exact,
+            **imported,
+            **stored,
+        }
         added = put_missing(self._store, written, self._threads)
         for named in exact:
             self._store.names.set(exact_name(digest.sha256), named)
@@ -250,7 +270,7 @@ class _Pack:
     bits: dict[str, int]
 
 
-def _packed(found: Comparison) -> _Pack:
+def _residuals_of(found: Comparison) -> _Pack:
     bits = {name: bits_of(residual) for name, residual in found.residual.items()}
-    pieces = [packed(residual, bits[name]) for name, residual in found.residual.items()]
+    pieces = [packed_residual(residual, bits[name]) for name, residual in found.residual.items()]
     return _Pack(np.concatenate(pieces).data if pieces else b"", bits)

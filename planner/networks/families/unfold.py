@@ -107,7 +107,7 @@ def bits_of(residual: NDArray[np.int8]) -> int:
     return next(bits for bits in _BITS if -(1 << bits - 1) <= lowest and highest < 1 << bits - 1)
 
 
-def packed(residual: NDArray[np.int8], bits: int) -> NDArray[np.uint8]:
+def packed_residual(residual: NDArray[np.int8], bits: int) -> NDArray[np.uint8]:
     """8 // bits numbers to a byte: the first part of the numbers in the lowest bits, and so on."""
     parts, lowest = 8 // bits, np.uint8((1 << bits) - 1)
     if lacking := -residual.size % parts:
@@ -119,8 +119,8 @@ def packed(residual: NDArray[np.int8], bits: int) -> NDArray[np.uint8]:
     return np.asarray(result)
 
 
-def unpacked(data: NDArray[np.uint8], bits: int, size: int) -> NDArray[np.int8]:
-    """The `size` numbers that `packed` packed."""
+def unpacked_residual(data: NDArray[np.uint8], bits: int, size: int) -> NDArray[np.int8]:
+    """The `size` numbers that `packed_residual` packed."""
     shifted = [(data << (8 - bits * (part + 1))).astype(np.uint8) for part in range(8 // bits)]
     rows = np.stack(shifted).view(np.int8) >> (8 - bits)  # an arithmetic shift brings the sign back
     return np.asarray(rows.reshape(-1)[:size], np.int8)

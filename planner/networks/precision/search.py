@@ -26,7 +26,7 @@ from planner.networks.precision.ladder import Rung
 from planner.networks.precision.layers import Level
 from planner.networks.precision.mixtures import Mixtures
 from planner.networks.precision.trial import (
-    HINTS,
+    NO_PRECISION_HINTS,
     Judged,
     LabelsOf,
     open_exact,
@@ -290,7 +290,7 @@ class _Search:
             if ready:
                 best = min(ready, key=lambda tried: min(tried.rounds_s))
                 stage = self._mixtures.lowered(best.engine, best.levels)
-                choices[name] = Choice(best, stage, HINTS[best.engine])
+                choices[name] = Choice(best, stage, NO_PRECISION_HINTS[best.engine])
         return choices
 
     def _late(self) -> bool:

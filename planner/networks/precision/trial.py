@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from models.engines.registry import open_session
 from models.operators.base import NetworkSession
-from planner.networks.building.build import Skeleton, skeleton
+from planner.networks.building.build import EngineGraph, engine_graph
 from planner.networks.building.lift import Lifted
 from planner.networks.precision.cases import Case, Feed
 from planner.networks.precision.gate import Gate, Labels, Verdict, judge, worst
@@ -20,7 +20,7 @@ from planner.networks.records import Engine
 LabelsOf: TypeAlias = Callable[[list[NDArray[Any]]], Labels]
 """Outputs of one run -> integer labels; what the pipeline makes of them."""
 
-HINTS: Mapping[Engine, Mapping[str, str]] = {
+NO_PRECISION_HINTS: Mapping[Engine, Mapping[str, str]] = {
     "onnxruntime": {},
     "openvino": {"INFERENCE_PRECISION_HINT": "f32"},
 }
@@ -34,13 +34,13 @@ _HOPELESS_LEAST, _HOPELESS_MEAN = 0.05, 0.02
 
 def session_of(stage: Lifted, engine: Engine, threads: int) -> NetworkSession:
     """Raises: KernelError where the engine cannot run it."""
-    parts = skeleton(stage)
-    return open_session(engine, parts.graph, parts.large, threads, HINTS[engine])
+    parts = engine_graph(stage)
+    return open_session(engine, parts.graph, parts.large, threads, NO_PRECISION_HINTS[engine])
 
 
-def open_exact(parts: Skeleton, threads: int) -> NetworkSession:
+def open_exact(parts: EngineGraph, threads: int) -> NetworkSession:
     """fp32 onnxruntime, which candidates are held against."""
-    return open_session("onnxruntime", parts.graph, parts.large, threads, HINTS["onnxruntime"])
+    return open_session("onnxruntime", parts.graph, parts.large, threads, NO_PRECISION_HINTS["onnxruntime"])
 
 
 class Judged:

@@ -1,10 +1,12 @@
 """Does the canonical form of a network compute what the author's file does? Outputs decide.
 
 The passes that bring a network into canonical form are many; should one of them be wrong for some network,
-that network stays closed, and runs as its author wrote it.
+that network stays closed, and runs as its author wrote it. Both run in a process of their own, with bounds on
+memory and time, as nobody knows yet what a stranger's network does.
 """
 
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -20,7 +22,9 @@ from numpy.typing import NDArray
 from models.engines.assembly import with_external_initialisers
 from models.engines.onnxruntime import OnnxSession
 from models.errors import KernelError
+from planner.networks.apart import NotBorne, apart
 from planner.networks.building.build import plain
+from planner.networks.errors import NetworkRefused
 from planner.networks.reading.probing import SIDES, drawn, shapes
 from planner.networks.structure import Opened
 
@@ -40,6 +44,8 @@ WHOLE_SHARE = 1e-3
 """Of the whole numbers of an output (classes, masks): so many may lie on an edge that rounding decides."""
 
 _RUNS = 4
+_ENOUGH_S = 60.0
+"""Once comparing took so long, there are no more runs; one that tells is enough then."""
 _FEW_RUNS_FROM = 1 << 22
 """Numbers fed in one run; networks that take so many at once are compared on one input."""
 _MOST_FED = 1 << 28
@@ -84,16 +90,32 @@ def faithful(
     overrides: as given to `open_network`. Returns None if they are the same within rounding. A network that
     its author's file cannot run on any input tried, or only without one finite output, is not shown to be
     faithful, so it counts as different.
-    Raises: OSError, if the file has gone.
+    Raises: OSError, if the file has gone; NetworkRefused with too-slow, too-much-memory or crashes, where
+    that is what comes of running it.
     """
-    author = _Author(path_or_bytes, overrides or {})
+    path = path_or_bytes.absolute() if isinstance(path_or_bytes, Path) else path_or_bytes
+    try:
+        return apart(_compared, path, opened, dict(overrides or {}))
+    except NotBorne as failed:
+        file = path if isinstance(path, Path) else "network"
+        raise NetworkRefused(file, failed.reason, f"it was run once, and {failed}") from failed
+
+
+def _compared(
+    path_or_bytes: Path | bytes, opened: Opened, overrides: Mapping[str, Array]
+) -> Difference | None:
+    """Raises: MemoryError if that is why the file does not run; OSError."""
+    began = time.monotonic()
+    author = _Author(path_or_bytes, overrides)
     try:
         expected = author.session()
     except KernelError as error:
+        if out_of_memory(error):
+            raise MemoryError from error
         return Difference(runs=0, why=f"the file as it is does not run: {error}")
     try:
-        skeleton = plain(opened.structure, opened.tensors)
-        ours = OnnxSession(skeleton.graph, skeleton.large, threads=_cores())
+        graph = plain(opened.structure, opened.tensors)
+        ours = OnnxSession(graph.graph, graph.large, threads=_cores())
     except (KernelError, LookupError, ValueError) as error:
         return Difference(runs=0, why=f"the canonical form cannot be built: {error}")
     runs = 0
@@ -113,6 +135,8 @@ def faithful(
                 return Difference(runs=runs + 1, largest=max(each), allowed=allowed)
         runs += noise <= TELLING_NOISE
         if sum(array.size for array in feeds.values()) >= _FEW_RUNS_FROM:
+            break
+        if runs and time.monotonic() - began > _ENOUGH_S:
             break
     return (
         None if runs else Difference(runs=0, why="no input tried gives outputs that are more than rounding")
@@ -193,7 +217,11 @@ def _without(graph: bytes, names: Mapping[str, Array]) -> bytes:
 
 
 def _runs(session: OnnxSession, opened: Opened) -> Iterator[tuple[Inputs, Sequence[Array]]]:
-    """Inputs by the author's names, with what the author's file makes of them."""
+    """Inputs by the author's names, with what the author's file makes of them.
+
+    Raises: MemoryError if there is no size that it could be run on, and memory is why.
+    """
+    ran, too_large = False, None
     tried: set[tuple[Any, ...]] = set()
     for number, (batch, sides, spread, mean) in enumerate(_TRIES):
         sized = shapes(opened.structure.inputs, sides, batch=batch)
@@ -208,10 +236,20 @@ def _runs(session: OnnxSession, opened: Opened) -> Iterator[tuple[Inputs, Sequen
         }
         try:
             outputs = session.run(feeds)
-        except KernelError:  # a size that this network does not take
+        except KernelError as error:  # a size that this network does not take, or we do not
+            too_large = error if out_of_memory(error) else too_large
             continue
+        ran = True
         if all(_tells(output) for output in outputs):
             yield feeds, outputs
+    if too_large is not None and not ran:
+        raise MemoryError from too_large
+
+
+def out_of_memory(error: KernelError) -> bool:
+    """Whether it is what onnxruntime says where it was not given memory."""
+    said = str(error)
+    return "Failed to allocate memory" in said or "AllocateRawInternal" in said or "bad_alloc" in said
 
 
 def _spread(numbers: Array, spread: float, mean: float) -> Array:

@@ -23,8 +23,8 @@ from planner.errors import Unreadable
 from planner.networks.building.blocked import blocked
 from planner.networks.keeping import NetworkReader, merged_factor, unpacked_small
 from planner.networks.records import Build, Parameter, TensorAt, Variant
-from planner.networks.running.across import BuildSession, CompiledBuild
 from planner.networks.running.kept import Kept
+from planner.networks.running.sessions import BuildSession, CompiledBuild
 from planner.networks.structure import Structure, read_structure
 
 Array = NDArray[Any]
@@ -43,6 +43,7 @@ class _Alone:
     """A member that its family's session cannot compute, and the tensors that it needs for itself."""
 
     build: Build
+    kept: Variant
     tensors: tuple[str, ...]
     parameters: Mapping[str, Array]
 
@@ -76,7 +77,7 @@ class NetworkLoader:
         found = self._members.get((build, network, variant), lambda: self._member(build, network, variant))
         if isinstance(found, BuildSession):
             return found
-        return self._private.get((build, network), lambda: self._alone(network, found))
+        return self._private.get((build, network), lambda: self._alone(found))
 
     def compiled(self, digest: str) -> CompiledBuild:
         """A build and its session, each built once. Raises: StoreError, Unreadable, KernelError."""
@@ -136,12 +137,11 @@ class NetworkLoader:
         parameters = self._parameters(compiled.build, network, kept)
         if not alone:
             return BuildSession(compiled, parameters)
-        return _Alone(compiled.build, tuple(alone), parameters)
+        return _Alone(compiled.build, kept, tuple(alone), parameters)
 
-    def _alone(self, network: str, member: "_Alone") -> BuildSession:
+    def _alone(self, member: "_Alone") -> BuildSession:
         """A member with a session of its own, for it has large tensors of its own."""
-        tensors = self._reader.kept_tensors(network)
-        own = {name: tensors[name] for name in member.tensors}
+        own = self._reader.own_tensors(member.kept, member.tensors)
         return BuildSession(self._compile(member.build, own), member.parameters)
 
     def _compile(self, build: Build, own: Mapping[str, Array]) -> CompiledBuild:
@@ -172,8 +172,8 @@ class NetworkLoader:
                 "this network is in no binding, and compiling it needs the planner's extra: "
                 "pip install 'lightbox[planner]'"
             ) from error
-        skeleton = plain(self._reader.structure(network), tensors)
-        session = open_session("onnxruntime", skeleton.graph, skeleton.large, self._threads, {})
+        made = plain(self._reader.structure(network), tensors)
+        session = open_session("onnxruntime", made.graph, made.large, self._threads, {})
         build = Build(engine="onnxruntime", precision="fp32", graph="", tensors={}, parameters=())
         return BuildSession(CompiledBuild(build, session), {})
 
