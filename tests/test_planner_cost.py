@@ -26,7 +26,7 @@ from planner.cost import cost_keys, measured_costs, remember, remembered_costs
 from planner.errors import UnknownPipeline
 from planner.measuring.fit import PEAK_SLACK_BYTES, Sample, fitted, within_margin
 from planner.measuring.tiles import Heard, tile_cost
-from planner.memory import peak_bytes_of, value_bytes
+from planner.memory import give_back_freed, peak_bytes_of, value_bytes
 from planner.names import costs_name, plan_name
 from planner.networks.records import BoundNetwork, Gated
 from planner.plan import SOURCE, Node
@@ -273,6 +273,7 @@ def test_the_peak_of_a_run_sees_what_was_freed_before_its_end() -> None:
     def run() -> int:
         return int(np.ones(4_000_000, np.float64).sum())
 
+    give_back_freed()  # by the tests before this one
     result, peak = peak_bytes_of(run)
     assert result == 4_000_000
     assert peak >= 31_000_000
