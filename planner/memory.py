@@ -41,11 +41,6 @@ def give_back_freed() -> None:
         ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
-def value_bytes(value: Any) -> int:
-    """Bytes of all arrays and byte strings in a value."""
-    return sum(array.nbytes for array in arrays_of(value))
-
-
 def arrays_of(value: Any) -> Iterator[NDArray[Any]]:
     """All arrays in a value; byte strings as arrays of bytes."""
     if isinstance(value, np.ndarray):

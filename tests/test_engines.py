@@ -17,14 +17,9 @@ from models.operators.base import NetworkSession
 from object_store.local import LocalStore
 from planner.networks.building.build import plain
 from planner.networks.reading.opening import open_network
+from tests.engines import ENGINES, needs_openvino
 from tests.networks import image, largest_difference, run, unet
 
-ENGINES = [
-    "onnxruntime",
-    pytest.param(
-        "openvino", marks=pytest.mark.skipif(not engine_available("openvino"), reason="no openvino")
-    ),
-]
 HINTS = {"onnxruntime": {}, "openvino": {"INFERENCE_PRECISION_HINT": "f32"}}
 
 
@@ -121,7 +116,7 @@ def test_other_python_threads_run_while_a_network_runs(engine: str, tmp_path: Pa
     assert ticks > 3 * runs, "other threads ran between runs only"
 
 
-@pytest.mark.skipif(not engine_available("openvino"), reason="no openvino")
+@needs_openvino
 def test_openvino_stays_compiled_for_a_few_shapes_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -150,7 +145,7 @@ def test_openvino_stays_compiled_for_a_few_shapes_only(
     assert run_at(sizes[0]) == SHAPES + 2, "the longest unused one was let go"
 
 
-@pytest.mark.skipif(not engine_available("openvino"), reason="no openvino")
+@needs_openvino
 def test_openvino_writes_no_file_and_loads_no_reporting_of_use(tmp_path: Path) -> None:
     program = (
         "import sys; from models.engines.openvino import _core; _core();"

@@ -7,7 +7,6 @@ import numpy as np
 import onnx
 import pytest
 
-from models.engines.registry import engine_available
 from models.errors import KernelError
 from planner.networks.building.build import put_build
 from planner.networks.building.editing import shapes_of
@@ -21,14 +20,14 @@ from planner.networks.precision.trial import NO_PRECISION_HINTS
 from planner.networks.reading.opening import open_network
 from planner.networks.records import Engine, Precision
 from planner.networks.running.sessions import BuildSession, run_across
+from tests.engines import needs_openvino
 from tests.networks import image, low_rank_variant, meshnet, unet
 from tests.networks_in_store import StoredFamily
 
-openvino = pytest.mark.skipif(not engine_available("openvino"), reason="no openvino")
 WAYS = [
     ("onnxruntime", "fp32"),
-    pytest.param("openvino", "fp32", marks=openvino),
-    pytest.param("openvino", "bf16", marks=openvino),
+    pytest.param("openvino", "fp32", marks=needs_openvino),
+    pytest.param("openvino", "bf16", marks=needs_openvino),
 ]
 
 
@@ -79,9 +78,9 @@ def test_stacked_in_one_run_they_are_within_a_millionth(name: str, tmp_path: Pat
 LOWER = [
     pytest.param("onnxruntime", ("int8",), id="onnxruntime int8"),
     pytest.param("onnxruntime", ("int8", "fp32"), id="onnxruntime mixed"),
-    pytest.param("openvino", ("bf16",), marks=openvino, id="openvino bf16"),
-    pytest.param("openvino", ("int8",), marks=openvino, id="openvino int8"),
-    pytest.param("openvino", ("bf16", "int8", "fp32"), marks=openvino, id="openvino mixed"),
+    pytest.param("openvino", ("bf16",), marks=needs_openvino, id="openvino bf16"),
+    pytest.param("openvino", ("int8",), marks=needs_openvino, id="openvino int8"),
+    pytest.param("openvino", ("bf16", "int8", "fp32"), marks=needs_openvino, id="openvino mixed"),
 ]
 
 

@@ -10,7 +10,6 @@ import onnx
 import pytest
 from onnx import helper, numpy_helper
 
-from models.engines.registry import engine_available
 from models.errors import KernelError
 from object_store.digest import Digest
 from object_store.local import LocalStore
@@ -21,6 +20,7 @@ from planner.networks.records import LARGE_BYTES, Build
 from planner.networks.running.load import NetworkLoader
 from planner.networks.running.sessions import CompiledBuild
 from planner.networks.structure import Op, Port, Structure, TensorType
+from tests.engines import ENGINES, needs_openvino
 from tests.networks import (
     Norm,
     image,
@@ -34,12 +34,6 @@ from tests.networks import (
 )
 from tests.networks_in_store import StoredFamily
 
-ENGINES = [
-    "onnxruntime",
-    pytest.param(
-        "openvino", marks=pytest.mark.skipif(not engine_available("openvino"), reason="no openvino")
-    ),
-]
 WIDE = (16, 48)
 DEEP = (16, 32, 64)
 
@@ -141,7 +135,7 @@ def test_a_precision_that_an_engine_has_no_words_for_is_refused(tmp_path: Path) 
         build_family(stored.store, stored.family, engine="onnxruntime", precision="bf16")
 
 
-@pytest.mark.skipif(not engine_available("openvino"), reason="no openvino")
+@needs_openvino
 def test_bf16_is_close_and_not_equal(tmp_path: Path) -> None:
     models = sites()
     stored = StoredFamily(tmp_path, models)

@@ -26,7 +26,7 @@ from planner.cost import cost_keys, measured_costs, remember, remembered_costs
 from planner.errors import UnknownPipeline
 from planner.measuring.fit import PEAK_SLACK_BYTES, Sample, fitted, within_margin
 from planner.measuring.tiles import Heard, tile_cost
-from planner.memory import give_back_freed, peak_bytes_of, value_bytes
+from planner.memory import arrays_of, give_back_freed, peak_bytes_of
 from planner.names import costs_name, plan_name
 from planner.networks.records import BoundNetwork, Gated
 from planner.plan import SOURCE, Node
@@ -280,7 +280,7 @@ def test_the_peak_of_a_run_sees_what_was_freed_before_its_end() -> None:
 
 
 def test_a_value_is_as_large_as_its_arrays() -> None:
-    assert value_bytes((np.zeros(3, np.float32), b"ab", 5)) == 14
+    assert sum(array.nbytes for array in arrays_of((np.zeros(3, np.float32), b"ab", 5))) == 14
 
 
 @pytest.mark.slow
