@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from models.phantom import PhantomSpec
 from object_store.digest import Digest
 from object_store.opening import Store
+from planner.bind import bind
 from planner.binding import Binding, CostModel, Stage
-from planner.compile import bind, compiled_plan, current_binding
 from planner.cost import PHANTOMS, QUICK, THOROUGH, cost_keys, measure, remember, remembered_costs
 from planner.errors import UnknownPipeline
 from planner.execute import OperatorFrom, operator_of
+from planner.live import compiled_plan, current_binding
 from planner.measuring.fit import Sample
 from planner.measuring.walk import Thoroughness, processes_for, samples_on
 from planner.plan import Node, stored_plan

@@ -7,8 +7,9 @@ from datetime import datetime
 from object_store.digest import Digest
 from object_store.errors import NameUnknown
 from object_store.opening import Store
-from planner.compile import bind, cannot_compute, compiled_plan, current_binding
+from planner.bind import bind, cannot_compute
 from planner.errors import CannotCompute, NotChecked, NotPromoted, Unreadable
+from planner.live import compiled_plan, current_binding
 from planner.names import promoted_name
 from planner.networks.prove import prove
 from planner.plan import Plan, stored_plan

@@ -13,12 +13,13 @@ from numpy.typing import NDArray
 
 from object_store.digest import Digest
 from object_store.opening import Store
+from planner.bind import bind
 from planner.binding import Costing
 from planner.canonical import identity
-from planner.compile import bind, compiled_plan, current_binding, live_plans
 from planner.errors import NotTunable
 from planner.execute import OperatorFrom, operator_of
 from planner.golden_runs import GoldenRun, golden_runs
+from planner.live import compiled_plan, current_binding, live_plans
 from planner.machine import gates_id
 from planner.networks.bind import networks_in
 from planner.networks.families.members import families

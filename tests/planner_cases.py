@@ -13,7 +13,8 @@ from models.errors import PipelineError
 from models.operators.base import JobContext, KernelContext, NetworkSession, Operator
 from models.pipeline import Output, Pipeline, SegmentCode, Step
 from models.values import ImageReference, Series
-from planner.compile import bind, compile_pipelines, without_measuring
+from planner.bind import bind, without_measuring
+from planner.compile import compile_pipelines
 from planner.lower import encoder_parameters
 from planner.plan import Node
 from tests.fake_operators import FAKES, FakeAdd, FakeDecode, FakeEncode, FakeMeasure, FakeStack, FakeThreshold

@@ -14,7 +14,7 @@ from loadtest.client import LightboxClient
 from loadtest.server import LightboxServer, lightbox, lightbox_command
 from loadtest.studies import StudyTemplate
 from object_store import open_store
-from planner.compile import current_binding
+from planner.live import current_binding
 from tests.conftest import CLASSICAL
 from tests.end_to_end import (
     DEADLINE_S,

@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 
 import planner.cost
 from object_store.opening import open_store
-from planner.compile import without_measuring
+from planner.bind import without_measuring
 from planner.networks import apart as apart_module
 from planner.networks import apart_child
 from planner.networks.apart import NotBorne, apart

@@ -26,15 +26,10 @@ from object_store.collect import collect_garbage
 from object_store.digest import Digest
 from object_store.errors import ObjectMissing
 from object_store.opening import Store, open_store
+from planner.bind import bind, without_measuring
 from planner.binding import Binding
-from planner.compile import (
-    Compiled,
-    bind,
-    compile_pipelines,
-    compiled_plan,
-    current_binding,
-    without_measuring,
-)
+from planner.compile import Compiled, compile_pipelines
+from planner.live import compiled_plan, current_binding
 from planner.names import plan_name, variant_name
 from planner.networks import bind as bind_module
 from planner.networks.adopt import why_opaque
@@ -594,7 +589,7 @@ for name in ("onnx", "openvino", "torch", "openvino_telemetry"):
 from pathlib import Path
 import numpy as np
 from object_store.opening import open_store
-from planner.compile import current_binding
+from planner.live import current_binding
 from planner.resources import StoreResources
 with open_store(Path(sys.argv[1])) as store:
     binding = current_binding(store)[1]

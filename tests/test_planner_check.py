@@ -17,7 +17,7 @@ from models.values import LabelMap, Value
 from object_store.digest import Digest
 from object_store.opening import Store, open_store
 from planner.check import CheckReport, check_plan, recorded_check
-from planner.compile import compiled_plan
+from planner.live import compiled_plan
 from planner.overlap import Truth, dice
 from planner.stored_series import materialised, store_series
 from tests.fake_operators import FAKES, FakeStack, FakeThreshold

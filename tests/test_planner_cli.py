@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 import planner.cost
-from planner.compile import without_measuring
+from planner.bind import without_measuring
 from serving.cli.main import app
 
 

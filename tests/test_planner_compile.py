@@ -18,10 +18,11 @@ from object_store.collect import collect_garbage
 from object_store.digest import Digest
 from object_store.errors import NothingToRollBackTo
 from object_store.opening import Store, open_store
+from planner.bind import cannot_compute
 from planner.binding import Binding
-from planner.compile import cannot_compute, compiled_plan, current_binding
 from planner.errors import CannotCompute, NotChecked, NotPromoted, UnknownPipeline, Unreadable
 from planner.execute import run_plan, run_stage
+from planner.live import compiled_plan, current_binding
 from planner.names import BINDING, plan_name, promoted_name
 from planner.plan import SOURCE, read_plan
 from planner.promote import promote, rollback

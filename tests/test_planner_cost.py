@@ -19,11 +19,13 @@ from models.pipeline import Step
 from models.pipeline_file import pipeline_path, read_pipeline
 from models.values import Value
 from object_store.opening import Store, open_store
+from planner.bind import bind, without_measuring
 from planner.binding import Binding, CostModel, Stage
 from planner.calibration import calibrate, predictions
-from planner.compile import bind, compile_pipelines, current_binding, without_measuring
+from planner.compile import compile_pipelines
 from planner.cost import cost_keys, measured_costs, remember, remembered_costs
 from planner.errors import UnknownPipeline
+from planner.live import current_binding
 from planner.measuring.fit import PEAK_SLACK_BYTES, Sample, fitted, within_margin
 from planner.measuring.tiles import Heard, tile_cost
 from planner.memory import arrays_of, give_back_freed, peak_bytes_of

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from models.pipeline import Step
 from object_store.opening import Store, open_store
-from planner.diff import differences
-from planner.draw import draw
 from planner.errors import UnknownPipeline
-from planner.explain import explain, together
-from planner.layout import GAP_X, Box, place
+from planner.pictures.layout import GAP_X, Box, place
+from planner.pictures.plans import draw
+from planner.reports.diff import differences
+from planner.reports.explain import explain, together
 from tests.fake_operators import FakeAdd
 from tests.planner_cases import compile_fakes, things
 

@@ -12,14 +12,14 @@ import pytest
 
 from object_store.digest import Digest
 from object_store.opening import Store, open_store
-from planner.draw_family import draw_families
 from planner.errors import UnknownNetwork
-from planner.family_report import FamilyReport, family_report
 from planner.names import network_name
 from planner.networks.compared import network_difference
 from planner.networks.families.register import register
 from planner.networks.reading.opening import open_network
 from planner.networks.structure import Opened
+from planner.pictures.families import draw_families
+from planner.reports.families import FamilyReport, family_report
 from tests.networks import low_rank_variant, private_variant, sparse_variant, unet
 
 CHANNELS = (16, 32, 64)

@@ -17,8 +17,9 @@ from models.pipeline import Pipeline
 from models.pipeline_file import pipeline_path, read_pipeline
 from object_store.digest import Digest
 from object_store.opening import Store, open_store
+from planner.bind import without_measuring
 from planner.binding import Binding
-from planner.compile import compile_pipelines, without_measuring
+from planner.compile import compile_pipelines
 from planner.machine import machine_facts
 from planner.networks.bind import bound_networks
 from planner.networks.families.members import families

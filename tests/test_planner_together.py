@@ -14,9 +14,11 @@ from models.pipeline_file import read_pipeline
 from models.values import LabelMap, ProbabilityMap, Series, Value
 from object_store.collect import collect_garbage
 from object_store.opening import Store, open_store
+from planner.bind import without_measuring
 from planner.binding import Binding
-from planner.compile import compile_pipelines, current_binding, without_measuring
+from planner.compile import compile_pipelines
 from planner.execute import run_plan
+from planner.live import current_binding
 from planner.networks.joint import JointResources
 from planner.plan import Plan
 from planner.references import references

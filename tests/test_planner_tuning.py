@@ -17,12 +17,13 @@ from models.pipeline import Pipeline
 from models.pipeline_file import pipeline_path, read_pipeline
 from object_store.digest import Digest
 from object_store.opening import Store, open_store
+from planner.bind import bind, without_measuring
 from planner.binding import Binding
 from planner.check import check_plan, recorded_check
-from planner.compile import Compiled, bind, compile_pipelines, current_binding, without_measuring
+from planner.compile import Compiled, compile_pipelines
 from planner.errors import NotTunable
-from planner.family_report import family_report
 from planner.golden_runs import HELD_OUT_SEEDS, cases_of, golden_runs
+from planner.live import current_binding
 from planner.machine import gates_id, machine_facts, machine_id
 from planner.names import plan_name, promoted_name
 from planner.networks.bind import bound_networks, built, networks_in
@@ -39,6 +40,7 @@ from planner.networks.structure import Structure
 from planner.networks.tuned import Search, Tuned, Way, record_tuned, recorded_gates, tuned_family
 from planner.plan import Plan
 from planner.promote import promote
+from planner.reports.families import family_report
 from planner.tuning import labels_of, tune
 from planner.ways import made_here
 from tests.conftest import absent

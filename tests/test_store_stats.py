@@ -12,7 +12,7 @@ from planner.names import network_name
 from planner.networks.families.register import register
 from planner.networks.reading.opening import open_network
 from planner.networks.structure import Opened
-from planner.stats import store_stats
+from planner.reports.stats import store_stats
 from planner.stored_records import Kind
 from tests.networks import unet
 from tests.planner_cases import compile_fakes, things

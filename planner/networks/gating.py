@@ -10,6 +10,7 @@ from object_store.opening import Store
 from planner.binding import Binding
 from planner.canonical import identity
 from planner.golden_runs import GoldenRun
+from planner.live import live_plans
 from planner.machine import machine_facts
 from planner.networks.bind import networks_in
 from planner.networks.keeping import NetworkReader
@@ -100,8 +101,6 @@ def _judge_together(
 
 def _preferred(store: Store, digest: Digest, plan: Plan) -> dict[str, Way]:
     """By network of the plan, the way it would be bound to; without those in plain fp32."""
-    from planner.compile import live_plans
-
     users = networks_in({**live_plans(store), str(digest): plan})
     found = {}
     for network in networks_in({str(digest): plan}):

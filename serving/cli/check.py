@@ -30,7 +30,7 @@ def check_command(
         import msgspec
 
         from planner.check import check_plan
-        from planner.compile import compiled_plan
+        from planner.live import compiled_plan
 
         plans = [compiled_plan(opened, name) for name in pipelines]
         with progress("golden cases", sum(len(plan.golden) for _, plan in plans)) as checked:

@@ -26,8 +26,10 @@ def compile_command(
     """Compile pipelines into the store; what they share with those already there is found and shown."""
     with command_errors(), opened_store(store) as opened:
         from models.pipeline_file import pipeline_path, read_pipeline
-        from planner.compile import compile_pipelines, current_binding, without_measuring
+        from planner.bind import without_measuring
+        from planner.compile import compile_pipelines
         from planner.cost import measured_costs
+        from planner.live import current_binding
 
         read = [read_pipeline(pipeline_path(name)) for name in pipelines]
         with progress("pipelines", len(read)) as planned, progress("measuring stages") as measured:

@@ -37,8 +37,8 @@ def diff_command(
 ) -> None:
     """Show every setting that differs between two pipelines. Exit code 1 if there is one."""
     with command_errors(), opened_store(store) as opened:
-        from planner.diff import differences, other_networks
         from planner.networks.compared import network_difference
+        from planner.reports.diff import differences, other_networks
 
         ours, theirs = _plan(opened, before), _plan(opened, after)
         found = differences(ours, theirs)
@@ -95,8 +95,9 @@ def _print_network(step: str, network: "NetworkDifference") -> None:
 def _plan(store: "Store", named: str) -> "Plan":
     from models.pipeline_file import pipeline_path, read_pipeline
     from object_store.digest import Digest
-    from planner.compile import compiled_plan, make_plan
+    from planner.compile import make_plan
     from planner.errors import UnknownPipeline
+    from planner.live import compiled_plan
     from planner.plan import stored_plan
 
     if named.startswith("sha256:"):

@@ -20,7 +20,7 @@ from serving.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from planner.explain import Explanation
+    from planner.reports.explain import Explanation
 
 
 def explain_command(
@@ -43,13 +43,13 @@ def explain_command(
 
             explain_families(opened, pipelines or (), svg, as_json=as_json)
             return
-        from planner.explain import explain, together
         from planner.names import PLANS
+        from planner.reports.explain import explain, together
 
         names = pipelines or [name.removeprefix(PLANS) for name in opened.names.items(PLANS)]
         explanations = explain(opened, names, images * 512 * 512)
         if svg is not None:
-            from planner.draw import draw
+            from planner.pictures.plans import draw
 
             svg.write_text(draw(explanations), encoding="utf-8")
         sums = together(explanations)

@@ -9,7 +9,7 @@ from serving.cli.output import print_json, print_line, print_table, said_bytes, 
 
 if TYPE_CHECKING:
     from object_store.opening import Store
-    from planner.family_report import FamilyBuild, FamilyMember, FamilyReport, OpaqueNetwork
+    from planner.reports.families import FamilyBuild, FamilyMember, FamilyReport, OpaqueNetwork
 
 _SHOWN = 24
 """Rows of members and of tensors in a table; --json has all."""
@@ -19,11 +19,11 @@ def explain_families(store: "Store", wanted: Iterable[str], svg: Path | None, *,
     """Print the families of these pipelines and networks, and draw them. Raises: UnknownNetwork, OSError."""
     import msgspec
 
-    from planner.family_report import family_report
+    from planner.reports.families import family_report
 
     families, opaque = family_report(store, wanted)
     if svg is not None:
-        from planner.draw_family import draw_families
+        from planner.pictures.families import draw_families
 
         svg.write_text(draw_families(families), encoding="utf-8")
     if as_json:

@@ -15,7 +15,7 @@ from serving.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from planner.stats import StoreStats
+    from planner.reports.stats import StoreStats
 
 _SHOWN = 24
 """Networks in the table; --json has all."""
@@ -26,7 +26,7 @@ def stats_command(store: StoreOption = None, as_json: JsonFlag = False) -> None:
     with command_errors(), opened_store(store) as opened:
         import msgspec
 
-        from planner.stats import store_stats
+        from planner.reports.stats import store_stats
 
         stats = store_stats(opened)
         if as_json:

@@ -19,7 +19,8 @@ from loadtest.benches.say import Say
 from models.pipeline import Pipeline
 from models.pipeline_file import ZOO, read_pipeline
 from object_store.opening import Store, open_store
-from planner.compile import compile_pipelines, without_measuring
+from planner.bind import without_measuring
+from planner.compile import compile_pipelines
 
 FEW, MANY = 10, 250
 MANY_BY_FEW = 1.2

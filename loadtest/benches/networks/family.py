@@ -16,7 +16,7 @@ from pathlib import Path
 from loadtest.benches.networks.dedicated import SIDE, image
 from loadtest.processes import tree_pss_bytes
 from object_store.opening import open_store
-from planner.compile import current_binding
+from planner.live import current_binding
 from planner.resources import StoreResources
 
 

@@ -22,7 +22,8 @@ from models.pipeline import Pipeline
 from models.pipeline_file import read_pipeline
 from models.values import ProbabilityMap, Series, Value
 from object_store.opening import Store, open_store
-from planner.compile import compile_pipelines, without_measuring
+from planner.bind import without_measuring
+from planner.compile import compile_pipelines
 from planner.execute import operator_of, run_plan
 from planner.plan import Node, Plan
 from planner.resources import StoreResources

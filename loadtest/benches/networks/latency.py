@@ -16,7 +16,7 @@ import numpy as np
 from loadtest.benches.networks.dedicated import SIDE, dedicated_session, image
 from loadtest.benches.networks.unet import INPUT
 from object_store.opening import open_store
-from planner.compile import current_binding
+from planner.live import current_binding
 from planner.resources import StoreResources
 
 THREADS = 1

@@ -29,8 +29,8 @@ from planner.networks.families.known import KnownNetwork, known_networks
 from planner.networks.families.register import register
 from planner.networks.families.verify import largest_difference, verify_variant
 from planner.networks.reading.opening import open_network
+from planner.reports.stats import StoreStats, store_stats
 from planner.resources import StoreResources
-from planner.stats import StoreStats, store_stats
 
 Array = NDArray[np.float32]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from object_store.digest import Digest
 from object_store.opening import Store
-from planner.compile import live_plans
+from planner.live import live_plans
 from planner.names import FAMILIES, GATES, NETWORKS, PRECISIONS, network_name, variant_name
 from planner.networks.bind import networks_in
 from planner.networks.families.admit import admitted

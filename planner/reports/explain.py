@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from object_store.opening import Store
 from planner.binding import Binding, Stage
-from planner.compile import compiled_plan, current_binding
 from planner.errors import UnknownPipeline
+from planner.live import compiled_plan, current_binding
 from planner.networks.adopt import why_opaque
 from planner.networks.compared import is_opened
 from planner.networks.joint import members_of

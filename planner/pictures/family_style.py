@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from planner.family_report import FamilyMember, Sharing
+from planner.reports.families import FamilyMember, Sharing
 
 COLOURS: Mapping[Sharing, str] = {
     "constant": "#c3ccd6",

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-from planner.explain import ExplainedStage, Explanation, together
-from planner.layout import Box, Layout, Point, place
+from planner.pictures.layout import Box, Layout, Point, place
+from planner.pictures.svg import FAINT, INK, LINE, opening, rectangle, said_seconds, text
 from planner.plan import SOURCE
-from planner.svg import FAINT, INK, LINE, opening, rectangle, said_seconds, text
+from planner.reports.explain import ExplainedStage, Explanation, together
 
 _PIPELINE_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c564b", "#5f5f5f")
 """Okabe and Ito's palette, which colour-blind people can tell apart, and two more."""

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from object_store.digest import Digest
 from object_store.opening import Store
-from planner.compile import current_binding, live_plans
 from planner.errors import UnknownNetwork
+from planner.live import current_binding, live_plans
 from planner.names import NETWORKS
 from planner.networks.adopt import why_opaque
 from planner.networks.compared import is_opened

@@ -2,7 +2,7 @@
 
 from html import escape
 
-from planner.layout import Point
+from planner.pictures.layout import Point
 
 INK, FAINT, LINE, PAPER = "#1b2733", "#5b6b7b", "#93a1af", "#f7f9fb"
 _FONT = "font-family='Helvetica, Arial, DejaVu Sans, sans-serif'"

@@ -5,10 +5,10 @@ from collections import Counter
 from collections.abc import Sequence
 from statistics import median
 
-from planner.family_report import SHARINGS, FamilyBuild, FamilyMember, FamilyReport, Sharing
-from planner.family_style import COLOURS, MARGIN, RIGHT, ROW, WIDTH, called, cut_to, runs_on
-from planner.layout import Point
-from planner.svg import FAINT, LINE, rectangle, said_bytes, said_seconds, text
+from planner.pictures.family_style import COLOURS, MARGIN, RIGHT, ROW, WIDTH, called, cut_to, runs_on
+from planner.pictures.layout import Point
+from planner.pictures.svg import FAINT, LINE, rectangle, said_bytes, said_seconds, text
+from planner.reports.families import SHARINGS, FamilyBuild, FamilyMember, FamilyReport, Sharing
 
 _NAMED, _COLUMNS = 20, 280
 """Up to how many members have a line each, and into how many bars more than these are gathered."""

@@ -5,11 +5,11 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from planner.draw_members import amounts, builds_drawn, members_drawn, members_height
-from planner.family_report import SHARINGS, FamilyReport, FamilyTensor, Sharing
-from planner.family_style import COLOURS, MARGIN, ROW, WIDTH, called, cut_to, short
-from planner.layout import Point
-from planner.svg import FAINT, LINE, opening, rectangle, said_bytes, text
+from planner.pictures.family_style import COLOURS, MARGIN, ROW, WIDTH, called, cut_to, short
+from planner.pictures.layout import Point
+from planner.pictures.members import amounts, builds_drawn, members_drawn, members_height
+from planner.pictures.svg import FAINT, LINE, opening, rectangle, said_bytes, text
+from planner.reports.families import SHARINGS, FamilyReport, FamilyTensor, Sharing
 
 _WORDS: Mapping[Sharing, str] = {
     "constant": "equal in all",

@@ -1,0 +1,1 @@
+"""What the planner made, drawn: plans and families of networks as SVG text."""

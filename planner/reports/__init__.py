@@ -1,0 +1,1 @@
+"""What the planner made, told as values: stages, families, what a store holds, what differs."""
