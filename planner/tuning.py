@@ -26,13 +26,14 @@ from planner.networks.families.members import families
 from planner.networks.gating import gate_networks, gate_of
 from planner.networks.joint import members_of
 from planner.networks.keeping import NetworkReader
-from planner.networks.precision.candidates import PrecisionPlan, Tried
+from planner.networks.precision.candidates import Tried
 from planner.networks.precision.cases import Case
 from planner.networks.precision.gate import Verdict
 from planner.networks.precision.search import plan_precision
 from planner.networks.prove import verify_networks
 from planner.networks.records import Family, Gated, Variant
 from planner.networks.tuned import Search, TriedWay, Tuned, Way, record_tuned, tuned_family
+from planner.networks.tuned_builds import stored_ways
 from planner.plan import Node, Plan
 from planner.turn import turn
 from planner.ways import made_here
@@ -40,7 +41,7 @@ from planner.ways import made_here
 BUDGET_S = 300.0
 """Of one pipeline, all its families together."""
 
-SEARCH = "search/1"
+SEARCH = "search/2"
 """The version of the search: another looks again for what this one has found."""
 
 Progress = Callable[[str], None]
@@ -190,12 +191,8 @@ def _one(
     if variant is None:  # an opaque graph
         return None
     node = next(node for node in plan.nodes if network in {graph for graph, _ in members_of(node)})
-    if any(how != "scaled" for how in variant.kept.values()):
-        notes = ("it differs from its family's base in whole filters, which only fp32 is built for",)
-        return TunedNetwork(
-            network=network, family=variant.family, step=node.step, tried=(), notes=notes, ways=()
-        )
-    if variant.family in found:
+    alone = bool(variant.own_large)  # the family's filters, rounded, are not its own
+    if variant.family in found and not alone:
         ways = found[variant.family].ways
         return TunedNetwork(
             network=network, family=variant.family, step=node.step, tried=(), notes=(), ways=ways
@@ -222,12 +219,12 @@ def _one(
         calibration=_cases(runs(), network, held_out=False),
         held_out=_cases(runs(), network, held_out=True),
         labels=labels_of(node),
-        lifted=family.lifted,
+        lifted=() if alone else family.lifted,
         gate=gate_of(plan),
         budget_s=effort.share_s,
         progress=lambda line: progress(f"{node.step}: {line}"),
     )
-    ways = _stored(store, reader, family, planned)
+    ways = stored_ways(store, planned, family, network, alone, reader)
     search = Search(
         asked=asked,
         budget_s=effort.budget_s,
@@ -312,37 +309,6 @@ def _family(store: Store, reader: NetworkReader, variant: Variant) -> Family:
     return families(store, structure)[variant.family]
 
 
-def _stored(store: Store, reader: NetworkReader, family: Family, planned: PrecisionPlan) -> tuple[Way, ...]:
-    """The choices as builds in the store, fastest first; none that is plain fp32 on onnxruntime."""
-    from planner.networks.building.build import put_build
-
-    weights = reader.weights(family.base)
-    ways = {}
-    for choice in planned.choices.values():
-        tried = choice.tried
-        plain = (tried.engine, tried.precision) == ("onnxruntime", "fp32")
-        if plain or not tried.rounds_s or tried.speed_up <= 1:
-            continue
-        build = put_build(
-            store, choice.stage, weights, engine=tried.engine, precision=tried.precision, hints=choice.hints
-        )
-        verdicts = [verdict for verdict in (tried.calibration, tried.held_out) if verdict]
-        ways[str(build)] = Way(
-            build=str(build),
-            engine=tried.engine,
-            precision=tried.precision,
-            seconds=min(tried.rounds_s),
-            baseline_seconds=min(tried.baseline_rounds_s),
-            figures={
-                "least_dice": min(verdict.least_dice for verdict in verdicts),
-                "mean_dice": min(verdict.mean_dice for verdict in verdicts),
-                "volume_change": max(verdict.volume_change for verdict in verdicts),
-            },
-            lifted=family.lifted,
-        )
-    return tuple(sorted(ways.values(), key=lambda way: (-way.speedup, way.build)))
-
-
 def _said(tried: Tried) -> TriedWay:
     """What a record keeps of a candidate."""
     return TriedWay(
@@ -352,4 +318,5 @@ def _said(tried: Tried) -> TriedWay:
         passed=tried.passed,
         refused=tried.refused,
         speedup=float(f"{tried.speed_up:.3g}"),
+        folded=tried.folded,
     )

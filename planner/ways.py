@@ -28,7 +28,7 @@ def said_ways(plan: Plan, binding: Binding) -> str:
     for graph in dict.fromkeys(graph for node in plan.nodes for graph in networks_of(node)):
         bound = binding.networks.get(graph)
         found = ways_here(bound, here=here) if bound else ()
-        ways.append(f"{found[0].engine} {found[0].precision}" if found else "onnxruntime fp32")
+        ways.append(str(found[0]) if found else "onnxruntime fp32")
     return ", ".join(dict.fromkeys(ways))
 
 
@@ -39,7 +39,7 @@ def fallbacks(binding: Binding) -> tuple[str, ...]:
         said = f"{number} networks were planned on another machine or for other engines: they run in fp32"
         return (said,) if number else ()
     lacking = Counter(
-        (bound.choices[0].engine, f"{found[0].engine} {found[0].precision}" if found else "no engine")
+        (bound.choices[0].engine, str(found[0]) if found else "no engine")
         for bound in binding.networks.values()
         if bound.choices and (found := ways_here(bound, here=True))[:1] != bound.choices[:1]
     )

@@ -189,6 +189,8 @@ class Build(msgspec.Struct, frozen=True, kw_only=True):
     """The version of onnxruntime that it was made by and for; "": any."""
     otherwise: str = ""
     """Digest of the build to take where this one does not fit the machine."""
+    network: str = ""
+    """Digest of the one network whose numbers are all in it; "" for a build of a family."""
 
     def to_bytes(self) -> bytes:
         return canonical_json(msgspec.to_builtins(self))
@@ -203,6 +205,11 @@ class Gated(msgspec.Struct, frozen=True, kw_only=True):
     passed: bool
     figures: dict[str, Any]
     """What was measured: seconds, least and mean Dice, largest change of a volume; empty for plain fp32."""
+    alone: bool = False
+    """Whether the build is this network's own, and no other member of its family's."""
+
+    def __str__(self) -> str:
+        return f"{self.engine} {self.precision}" + (" (own build)" if self.alone else "")
 
 
 class BoundNetwork(msgspec.Struct, frozen=True, kw_only=True):

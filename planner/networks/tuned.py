@@ -36,7 +36,8 @@ class Way(msgspec.Struct, frozen=True, kw_only=True):
     """A build that the tuned network's own gate passed.
 
     seconds, baseline_seconds: of one run of the network, in turn with fp32 onnxruntime. figures: of its gate.
-    lifted: what the build takes as inputs; a member that differs elsewhere cannot run on it.
+    lifted: what the build takes as inputs; a member that differs elsewhere cannot run on it. network: the one
+    whose numbers are folded into the build, which computes no other; "" for a build of the family.
     """
 
     build: str
@@ -46,6 +47,7 @@ class Way(msgspec.Struct, frozen=True, kw_only=True):
     baseline_seconds: float
     figures: dict[str, Any] = {}
     lifted: tuple[str, ...] = ()
+    network: str = ""
 
     @property
     def speedup(self) -> float:
@@ -53,7 +55,9 @@ class Way(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class TriedWay(msgspec.Struct, frozen=True, kw_only=True):
-    """What is remembered of a candidate. levels: how many layers each has. speedup: 0 where not timed."""
+    """What is remembered of a candidate. levels: how many layers each has. speedup: 0 where not timed.
+
+    folded: in a build of the tuned network's own."""
 
     engine: Engine
     precision: Precision
@@ -61,6 +65,7 @@ class TriedWay(msgspec.Struct, frozen=True, kw_only=True):
     passed: bool
     refused: str
     speedup: float
+    folded: bool = False
 
 
 class Search(msgspec.Struct, frozen=True, kw_only=True):
@@ -168,15 +173,19 @@ def all_gates(store: Store) -> dict[tuple[str, str], Gates]:
 
 
 def usable(store: Store, tuned: Tuned | None, family: Family, variant: Variant) -> tuple[Way, ...]:
-    """The ways that compute this member: it must differ from the base only in what the builds take in.
+    """The ways that compute this member: its own, and those of the family if it differs from the base only in
+    what the builds take in.
 
-    A member with large tensors of its own (low-rank, sparse or full) is not run on them: in these builds the
-    base's filters are rounded, and what a difference to them would mean is not what was tried.
+    A member with large tensors of its own (low-rank, sparse or full) runs on no build of the family: there
+    the base's filters are rounded, and what a difference to them would mean is not what was tried.
     """
-    if tuned is None or any(how != "scaled" for how in variant.kept.values()):
+    if tuned is None:
         return ()
+    whole = any(how != "scaled" for how in variant.kept.values())
 
     def computes(way: Way) -> bool:
+        if way.network or whole:
+            return way.network == variant.network
         more = tuple(name for name in family.lifted if name not in way.lifted)
         return not more or _equal_in(store.objects.root, variant.network, family.base, more)
 
@@ -201,6 +210,7 @@ def gated(ways: Iterable[Way], results: Iterable[Gates | None]) -> tuple[Gated, 
                     engine=way.engine,
                     precision=way.precision,
                     passed=passed,
+                    alone=bool(way.network),
                     figures={
                         "seconds": way.seconds,
                         "baseline_seconds": way.baseline_seconds,

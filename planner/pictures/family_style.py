@@ -25,7 +25,7 @@ def called(member: FamilyMember, most: int) -> str:
 def runs_on(member: FamilyMember) -> str:
     if not member.verified:
         return "own numbers (not verified)"
-    return "onnxruntime fp32" if member.runs is None else f"{member.runs.engine} {member.runs.precision}"
+    return "onnxruntime fp32" if member.runs is None else str(member.runs)
 
 
 def cut_to(words: str, most: int) -> str:

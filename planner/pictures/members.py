@@ -154,12 +154,14 @@ def builds_drawn(builds: Sequence[FamilyBuild], members: int, top: float) -> lis
     if not builds:
         words = "none yet: members run from their own numbers, fp32, on onnxruntime"
         return [*parts, text(RIGHT, top + 18, words, size=11, colour=FAINT)]
+    figures = RIGHT + (170 if any(build.alone for build in builds) else 126)
     for place, build in enumerate(builds):
         y = top + 18 + 17 * place
-        parts.append(text(RIGHT, y, f"{build.engine} {build.precision}", size=11, weight="bold"))
+        said = f"{build.engine} {build.precision}" + (", one's own" if build.alone else "")
+        parts.append(text(RIGHT, y, said, size=11, weight="bold"))
         refused = f", {build.refused} refused by the gate" if build.refused else ""
         words = f"passed for {build.passed} of {members}{refused}, preferred by {build.preferred}"
-        parts.append(text(RIGHT + 126, y, cut_to(f"{words}{_figures(build)}", 82), size=11, colour=FAINT))
+        parts.append(text(figures, y, cut_to(f"{words}{_figures(build)}", 82), size=11, colour=FAINT))
     return parts
 
 

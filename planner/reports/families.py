@@ -91,6 +91,8 @@ class FamilyBuild:
     build: str
     engine: str
     precision: str
+    alone: bool
+    """Whether it computes one member only."""
     passed: int
     """Members whose gate it passed."""
     refused: int
@@ -339,6 +341,7 @@ def _builds(bound: Sequence[BoundNetwork]) -> tuple[FamilyBuild, ...]:
             build=build,
             engine=choices[0].engine,
             precision=choices[0].precision,
+            alone=choices[0].alone,
             passed=sum(choice.passed for choice in choices),
             refused=sum(not choice.passed for choice in choices),
             preferred=preferred[build],

@@ -90,7 +90,7 @@ def _member(member: "FamilyMember") -> tuple[str, ...]:
         "the base" if member.is_base else said_bytes(member.adds_bytes),
         ", ".join(f"{kind} {said_bytes(size)}" for kind, size in member.adds.items()) or "-",
         exact,
-        f"{member.runs.engine} {member.runs.precision}" if member.runs else "onnxruntime fp32",
+        str(member.runs) if member.runs else "onnxruntime fp32",
     )
 
 
@@ -100,7 +100,8 @@ def _build(build: "FamilyBuild") -> tuple[object, ...]:
         for name, (low, high) in build.figures.items()
     )
     passed = (build.passed, build.refused, build.preferred)
-    return (short(build.build), build.engine, build.precision, *passed, figures or "-")
+    precision = build.precision + (" (one member's own)" if build.alone else "")
+    return (short(build.build), build.engine, precision, *passed, figures or "-")
 
 
 def _print_opaque(opaque: "tuple[OpaqueNetwork, ...]") -> None:

@@ -54,7 +54,7 @@ def _print_network(network: "TunedNetwork") -> None:
     rows = [
         (
             tried.engine,
-            tried.precision,
+            tried.precision + (", folded" if tried.folded else ""),
             ", ".join(f"{count} {level}" for level, count in tried.levels.items()),
             f"{tried.speedup:.2f}x" if tried.speedup else "-",
             "passed" if tried.passed else tried.refused or "refused",
@@ -83,7 +83,7 @@ def _chosen(network: "TunedNetwork") -> str:
     if chosen is None:
         return "onnxruntime fp32, from its own numbers"
     speed = chosen.figures.get("speedup")
-    return f"{chosen.engine} {chosen.precision}" + (f", {speed:g} times as fast as before" if speed else "")
+    return str(chosen) + (f", {speed:g} times as fast as before" if speed else "")
 
 
 def _as_json(network: "TunedNetwork") -> dict[str, Any]:

@@ -23,6 +23,7 @@ SLOW_S = 3.0
 """A round of all sides that takes longer is measured ROUNDS times; others scatter more: QUICK_ROUNDS."""
 ROUNDS, QUICK_ROUNDS = 3, 9
 _FILE = "file"
+LIFTED = "lifted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,11 +53,15 @@ class Found:
 
 
 def found_anew(network: RealNetwork, plan: PrecisionPlan) -> dict[str, Found]:
-    """Judge and time every choice of a plan in sessions of their own. By engine set, as in the plan."""
+    """Judge and time every choice of a plan in sessions of their own. By engine set, as in the plan.
+
+    Where the network's own numbers are worth folding, `all` is that build, and LIFTED the family's.
+    """
     file = _AsPublished(network, plan.threads)
     halves = (network.calibration, network.held_out)
     theirs = [[network.labels(file.run(feed)) for feed in case.feeds] for case in halves]
-    judged = {which: _judged(network, choice, plan, theirs) for which, choice in plan.choices.items()}
+    choices = _choices(plan)
+    judged = {which: _judged(network, choice, plan, theirs) for which, choice in choices.items()}
     runs: dict[str, Callable[[], object]] = {_FILE: partial(_over, file.run, network)}
     runs |= {which: partial(_over, run, network) for which, (run, _, _) in judged.items()}
     seconds = seconds_in_turn(runs, 1)  # each ran every feed when it was judged
@@ -65,7 +70,7 @@ def found_anew(network: RealNetwork, plan: PrecisionPlan) -> dict[str, Found]:
         seconds[side] += taken
     return {
         which: Found(
-            choice=plan.choices[which],
+            choice=choices[which],
             calibration=calibration,
             held_out=held_out,
             rounds_s=tuple(seconds[which]),
@@ -73,6 +78,12 @@ def found_anew(network: RealNetwork, plan: PrecisionPlan) -> dict[str, Found]:
         )
         for which, (_, calibration, held_out) in judged.items()
     }
+
+
+def _choices(plan: PrecisionPlan) -> Mapping[str, Choice]:
+    if plan.folded is None:
+        return plan.choices
+    return {**plan.choices, LIFTED: plan.choices["all"], "all": plan.folded}
 
 
 class _AsPublished:

@@ -80,9 +80,11 @@ def put_build(
     engine: Engine,
     precision: Precision,
     hints: Mapping[str, str],
+    network: str = "",
 ) -> Digest:
     """Put a build of this stage. weights: digests of large tensors that are kept already, by name; others
-    (made while compiling) are put as well. Raises: StoreError."""
+    (made while compiling) are put as well. network: the one whose numbers they are, if only its.
+    Raises: StoreError."""
     parts = engine_graph(lifted)
     places = {}
     for name, array in sorted(parts.large.items()):
@@ -96,6 +98,7 @@ def put_build(
         parameters=lifted.parameters,
         hints=dict(hints),
         items_apart=lifted.items_apart,
+        network=network,
     )
     return store.objects.put(build.to_bytes())
 

@@ -16,7 +16,8 @@ class Tried(msgspec.Struct, frozen=True, kw_only=True):
 
     levels: of each layer, in order of computation. method: how activations were calibrated, where any is
     int8. calibration, held_out: None where it was refused before. rounds_s: seconds of one run, in turn with
-    fp32 onnxruntime (`baseline_rounds_s`); empty where it was not timed. took_s: to try it.
+    fp32 onnxruntime (`baseline_rounds_s`); empty where it was not timed. took_s: to try it. folded: what the
+    family lifts is folded into the filters, so that it computes one member alone.
     """
 
     engine: Engine
@@ -29,6 +30,7 @@ class Tried(msgspec.Struct, frozen=True, kw_only=True):
     baseline_rounds_s: tuple[float, ...] = ()
     refused: str = ""
     took_s: float = 0.0
+    folded: bool = False
 
     @property
     def passed(self) -> bool:
@@ -71,7 +73,8 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class PrecisionPlan:
-    """choices: by engine set, `all` and `onnxruntime` (which every installation has)."""
+    """choices: by engine set, `all` and `onnxruntime` (which every installation has). folded: the first of
+    them for the planned network alone, where that is worth a build of its own."""
 
     gate: Gate
     threads: int
@@ -81,6 +84,7 @@ class PrecisionPlan:
     choices: Mapping[str, Choice]
     notes: tuple[str, ...]
     took_s: float
+    folded: Choice | None = None
 
 
 def precision_of(levels: tuple[Level, ...]) -> Precision:

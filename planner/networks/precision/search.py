@@ -21,6 +21,7 @@ from planner.networks.precision.candidates import (
     precision_of,
 )
 from planner.networks.precision.cases import Case, Feed, as_cases, pieces
+from planner.networks.precision.folding import Folding
 from planner.networks.precision.gate import Gate
 from planner.networks.precision.ladder import Rung
 from planner.networks.precision.layers import Level
@@ -136,7 +137,9 @@ class _Search:
         self._calibration = Judged(self._exact, self._fixed, labels, gate, calibration)
         self._held_out = Judged(self._exact, self._fixed, labels, gate, held_out)
         self._timed: Feed = held_out[0].feeds[0]
-        small = [{**feed, **self._fixed} for feed in pieces(structure, calibration, _PIECES)]
+        self._pieces = pieces(structure, calibration, _PIECES)
+        self._alone = partial(lifted_structure, structure, tensors)
+        small = [{**feed, **self._fixed} for feed in self._pieces]
         self._mixtures = Mixtures(self._stage, small, threads, progress)
         self._tried: list[Tried] = []
         self._sessions: dict[int, NetworkSession] = {}
@@ -159,13 +162,16 @@ class _Search:
             if engine == "onnxruntime" or not any(t.passed for t in self._tried if t.engine == engine):
                 self._try(engine, exact)
         self._time()
+        choices = self._choices()
+        folded = self._folded(choices)
         return PrecisionPlan(
             gate=self._gate,
             threads=self._threads,
             layers=names,
             tried=tuple(self._tried),
             sensitivities=tuple(self._mixtures.sensitivities),
-            choices=self._choices(),
+            choices=choices,
+            folded=folded,
             notes=tuple(self._notes),
             took_s=time.monotonic() - self._began,
         )
@@ -292,6 +298,28 @@ class _Search:
                 stage = self._mixtures.lowered(best.engine, best.levels)
                 choices[name] = Choice(best, stage, NO_PRECISION_HINTS[best.engine])
         return choices
+
+    def _folded(self, choices: Mapping[str, Choice]) -> Choice | None:
+        """The first choice for this network alone, if that is worth it. In fp32 it never is."""
+        best = choices.get("all")
+        if best is None or best.tried.precision == "fp32" or self._late():
+            return None
+        folding = Folding(
+            stage=self._alone(),
+            pieces=self._pieces,
+            calibration=self._calibration,
+            held_out=self._held_out,
+            timed=self._timed,
+            parameters=self._fixed,
+            exact=self._exact,
+            threads=self._threads,
+            progress=self._progress,
+        )
+        if not folding.may_pay:
+            return None
+        tried, choice = folding.tried(best)
+        self._tried.append(tried)
+        return choice
 
     def _late(self) -> bool:
         return time.monotonic() - self._began > self._budget_s

@@ -56,6 +56,12 @@ class Judged:
         self._cases = cases
         self._reference: dict[str, list[Labels]] = {}
 
+    def without_parameters(self) -> "Judged":
+        """The same cases for stages that have no parameters."""
+        same = Judged(self._exact, {}, self._labels, self._gate, self._cases)
+        same._reference = self._reference
+        return same
+
     def verdict(self, session: NetworkSession) -> Verdict:
         """Of all cases, ending with the first that fails. Raises: KernelError."""
         found = []

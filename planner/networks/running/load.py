@@ -40,7 +40,7 @@ PARAMETER_BYTES = 256 << 20
 
 @dataclass(frozen=True, slots=True)
 class _Alone:
-    """A member that its family's session cannot compute, and the tensors that it needs for itself."""
+    """A member that needs a session of its own, and the tensors that it puts into the build for that."""
 
     build: Build
     kept: Variant
@@ -59,6 +59,7 @@ class NetworkLoader:
         self._compiled: Kept[CompiledBuild] = Kept()
         self._private: Kept[BuildSession] = Kept(most=PRIVATE_SESSIONS)
         self._members: Kept[BuildSession | _Alone] = Kept(most=PARAMETER_BYTES, size=_parameter_bytes)
+        self._build = lru_cache(maxsize=64)(self._read_build)
         self._structure = lru_cache(maxsize=64)(self._read_structure)
         self._base_small = lru_cache(maxsize=64)(self._read_base_small)
 
@@ -81,7 +82,7 @@ class NetworkLoader:
 
     def compiled(self, digest: str) -> CompiledBuild:
         """A build and its session, each built once. Raises: StoreError, Unreadable, KernelError."""
-        return self._compiled.get(digest, lambda: self._fitting(self._read_build(digest)))
+        return self._compiled.get(digest, lambda: self._fitting(self._build(digest)))
 
     def exact(self, network: str) -> NetworkSession:
         """A network by itself from its imported numbers, fp32 in onnxruntime, compiled here and now.
@@ -117,11 +118,15 @@ class NetworkLoader:
             raise
 
     def _member(self, build: str, network: str, variant: str) -> "BuildSession | _Alone":
-        compiled = self.compiled(build)
         if not variant:
-            return BuildSession(compiled, {})
+            return BuildSession(self.compiled(build), {})
         kept: Variant = self._reader.read(variant, Variant)
-        return self._on(compiled, network, kept)
+        made = self._build(build)
+        if not made.network:
+            return self._on(self.compiled(build), network, kept)
+        if made.network != network:
+            raise KernelError(f"the build of network {made.network} does not compute {network}")
+        return _Alone(made, kept, (), {})
 
     def _on(self, compiled: CompiledBuild, network: str, kept: Variant) -> "BuildSession | _Alone":
         fed = {parameter.of for parameter in compiled.build.parameters}
