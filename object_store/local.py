@@ -182,7 +182,7 @@ class LocalStore:
     # -- inside ----------------------------------------------------------------------------------------
 
     def _path(self, digest: Digest) -> Path:
-        return self._objects / digest.sha256[:2] / f"{digest.sha256}-{digest.size}"
+        return self._objects.joinpath(digest.sha256[:2], f"{digest.sha256}-{digest.size}")
 
     def _size(self, digest: Digest) -> int | None:
         try:

@@ -1,7 +1,8 @@
 """All live plans of a store into one binding: how they are computed on this machine."""
 
 import logging
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 import msgspec
 
@@ -15,10 +16,17 @@ from planner.fusing import fused_chains
 from planner.live import live_plans
 from planner.machine import machine_facts
 from planner.names import BINDING
-from planner.networks.bind import bound_networks, network_nodes, networks_in, runs_several, shared_parts
+from planner.networks.bind import (
+    bound_networks,
+    network_nodes,
+    opened_graphs,
+    runs_several,
+    shared_parts,
+    users_of,
+)
 from planner.networks.joint import find_joint
 from planner.plan import Node, Plan
-from planner.stages import cut_stages
+from planner.stages import Remembered, cut_stages
 
 log = logging.getLogger(__name__)
 
@@ -38,12 +46,13 @@ def bind(
     plans = live_plans(store, also)
     known = _each_once(operators)
     for name, plan in list(plans.items()):
-        why = _hindrance(name, plan) if operators is operator_of else cannot_compute(plan, known)
+        why = _hindrance(name, plan, known) if operators is operator_of else cannot_compute(plan, known)
         if why:
             log.warning("plan %s of %s is left out of the binding: %s", name, plan.pipeline, why)
             del plans[name]
-    networks = bound_networks(store, networks_in(plans))
-    joint = find_joint(_with_several_networks(plans), shared_parts(store, networks))
+    runs = {digest: _networks(digest, plan) for digest, plan in plans.items()}
+    networks = bound_networks(store, users_of({digest: found.graphs for digest, found in runs.items()}))
+    joint = find_joint(_with_several(plans, runs), shared_parts(store, networks))
     stages = cut_stages(plans, known, joint, _STAGES if operators is operator_of else None)
     if costing is None:
         from planner.cost import measured_costs
@@ -63,24 +72,47 @@ def bind(
     return digest
 
 
-_STAGES: dict[Hashable, tuple[Stage, ...]] = {}
-"""Stages of the plans that this process has cut before, by the bundled operators."""
+_STAGES = Remembered()
+"""Of the plans that this process has cut before, by the bundled operators."""
 
 _HINDRANCES: dict[str, str] = {}
 """cannot_compute of the plans that this process has looked at, by the bundled operators."""
 
 
-def _hindrance(digest: str, plan: Plan) -> str:
+def _hindrance(digest: str, plan: Plan, operators: OperatorFrom) -> str:
     if digest not in _HINDRANCES:
-        _HINDRANCES[digest] = cannot_compute(plan)
+        _HINDRANCES[digest] = cannot_compute(plan, operators)
     return _HINDRANCES[digest]
 
 
-def _with_several_networks(plans: Mapping[str, Plan]) -> dict[str, Plan]:
+@dataclass(frozen=True, slots=True)
+class _Networks:
+    """What a plan runs. steps: ids of the nodes that do; several: whether they run more than one."""
+
+    graphs: frozenset[str]
+    steps: frozenset[str]
+    several: bool
+
+
+_NETWORKS: dict[str, _Networks] = {}
+"""Of the plans that this process has looked at, by digest."""
+
+
+def _networks(digest: str, plan: Plan) -> _Networks:
+    if digest not in _NETWORKS:
+        nodes = network_nodes(plan)
+        _NETWORKS[digest] = _Networks(
+            opened_graphs(plan),
+            frozenset(node.id for node in nodes),
+            len(nodes) > 1 or any(map(runs_several, nodes)),
+        )
+    return _NETWORKS[digest]
+
+
+def _with_several(plans: Mapping[str, Plan], runs: Mapping[str, _Networks]) -> dict[str, Plan]:
     """Plans in which networks may be computed together, and all others that have a step of these."""
-    steps = {digest: network_nodes(plan) for digest, plan in plans.items()}
-    several = {node.id for nodes in steps.values() for node in nodes if len(nodes) > 1 or runs_several(node)}
-    return {d: plans[d] for d, nodes in steps.items() if any(node.id in several for node in nodes)}
+    several = frozenset[str]().union(*(found.steps for found in runs.values() if found.several))
+    return {digest: plans[digest] for digest, found in runs.items() if found.steps & several}
 
 
 def _each_once(operators: OperatorFrom) -> OperatorFrom:

@@ -42,7 +42,7 @@ class TileCost(msgspec.Struct, frozen=True, kw_only=True):
     per_tile_s: float
 
 
-class CostModel(msgspec.Struct, frozen=True, kw_only=True):
+class CostModel(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What one run of a stage is expected to need, on the device model that the binding is for.
 
     voxels are those of the source series, litres the space they fill: work on the source's grid grows with

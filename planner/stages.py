@@ -6,11 +6,9 @@ can arise and branches stay free to run side by side. Networks that are computed
 the first step after each, so that their probability maps need not leave it.
 """
 
-from collections import Counter
-from collections.abc import Callable, Hashable, Mapping, MutableMapping, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TypeAlias
 
 from models.operators.base import Operator
 from planner.binding import CostModel, Pool, Stage
@@ -49,8 +47,53 @@ class _Group:
     """Those of its nodes that are computed together."""
 
 
-Remembered: TypeAlias = MutableMapping[Hashable, tuple[Stage, ...]]
-"""The stages of nodes that one plan alone has, by all that they depend on."""
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A plan in two: `common` are its nodes that other plans have too, `own` those that it alone has.
+
+    sources: common nodes that own ones read.
+    """
+
+    common: frozenset[str]
+    own: tuple[Node, ...]
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _OwnStages:
+    """What the own nodes of a plan became, and what of all plans together that depended on."""
+
+    part: _Part
+    joined: tuple[tuple[str, ...], ...]
+    stages: tuple[Stage, ...]
+
+
+@dataclass(slots=True)
+class Remembered:
+    """What was found about plans (by digest) when they were cut: cutting them again with one more costs
+    little. For one and the same operators."""
+
+    ids: dict[str, frozenset[str]] = field(default_factory=dict)
+    outputs: dict[str, frozenset[str]] = field(default_factory=dict)
+    parts: dict[str, _Part] = field(default_factory=dict)
+    own: dict[str, _OwnStages] = field(default_factory=dict)
+    after: str = ""
+    """What the stages in `own` come after: the groups of common nodes, as one word."""
+
+    def ids_of(self, digest: str, plan: Plan) -> frozenset[str]:
+        if digest not in self.ids:
+            self.ids[digest] = frozenset(node.id for node in plan.nodes)
+            self.outputs[digest] = frozenset(_outputs(plan))
+        return self.ids[digest]
+
+    def part_of(self, digest: str, plan: Plan, shared: Set[str]) -> _Part:
+        common = self.ids_of(digest, plan) & shared
+        part = self.parts.get(digest)
+        if part is None or part.common != common:
+            own = tuple(node for node in plan.nodes if node.id not in common)
+            sources = dict.fromkeys(source for node in own for source in node.inputs if source in common)
+            part = self.parts[digest] = _Part(common, own, tuple(sources))
+        return part
 
 
 def cut_stages(
@@ -62,19 +105,38 @@ def cut_stages(
     """The stages of these plans (by digest), in an execution order valid for each, with unmeasured costs.
 
     joint: nodes to compute together, each set in one stage (planner.networks.joint.find_joint: they read the
-    same and the same plans have them). remembered: filled and used, so that cutting again with one plan more
-    costs little; for one and the same `operators` only. The result depends on plans and joint only, not on
-    their order.
+    same and the same plans have them). remembered: filled and used; without it, nothing is remembered. The
+    result depends on plans and joint only, not on their order.
     """
-    counts = Counter(node.id for plan in plans.values() for node in plan.nodes)
-    shared = {node_id for node_id, plans_with_it in counts.items() if plans_with_it > 1}
+    remembered = remembered or Remembered()
+    shared = _in_several(remembered.ids_of(digest, plan) for digest, plan in plans.items())
     together = {node: joined.nodes for joined in joint for node in joined.nodes if len(joined.nodes) > 1}
     order = sorted(plans, key=lambda digest: (plans[digest].pipeline, digest))
-    cut = _cut_shared([plans[digest] for digest in order], plans, shared, together, operators)
+    parts = {digest: remembered.part_of(digest, plans[digest], shared) for digest in order}
+    wanted = shared & set[str]().union(*(remembered.outputs[digest] for digest in order))
+    cut = _cut_shared(plans, parts, wanted, together, operators)
+    if remembered.after != (after := cut.said()):
+        remembered.own.clear()
+        remembered.after = after
     stages = list(cut.stages())
-    for digest in order:
-        stages += _own_stages(digest, plans[digest], shared, cut, together, operators, remembered)
+    for digest, part in parts.items():
+        joined = tuple(together[node.id] for node in part.own if node.id in together) if together else ()
+        known = remembered.own.get(digest)
+        if known is None or known.part is not part or known.joined != joined:
+            found = _own_stages(digest, plans[digest], part, cut, together, operators)
+            known = remembered.own[digest] = _OwnStages(part, joined, found)
+        stages += known.stages
     return tuple(stages)
+
+
+def _in_several(plans: Iterable[frozenset[str]]) -> set[str]:
+    """Nodes of two plans or more."""
+    once: set[str] = set()
+    several: set[str] = set()
+    for ids in plans:
+        several |= once & ids
+        once |= ids
+    return several
 
 
 @dataclass(slots=True)
@@ -82,7 +144,7 @@ class _Cut:
     """Nodes being put into groups. readers, wanted: of these nodes, by whom, and whether by an output."""
 
     nodes: Mapping[str, Node]
-    readers: Mapping[str, Sequence[str]]
+    readers: Mapping[str, Set[str]]
     wanted: Set[str]
     groups: list[_Group] = field(default_factory=list)
     group_of: dict[str, _Group] = field(default_factory=dict)
@@ -99,37 +161,55 @@ class _Cut:
         group.nodes.extend(members)
         self.group_of.update(dict.fromkeys(members, group))
 
+    def said(self) -> str:
+        """The groups as one word: equal words, equal groups."""
+        return "\n".join(" ".join((*sorted(group.waits_for), "|", *group.nodes)) for group in self.groups)
+
     def stages(self) -> tuple[Stage, ...]:
         return tuple(_stage(group, self.nodes, self.readers, self.wanted) for group in self.groups)
 
 
+_OWN_READER = "a plan's own node"
+"""Stands for all readers that only one plan has: a node they read ends its group, whoever they are."""
+
+
 def _cut_shared(
-    ordered: Sequence[Plan],
     plans: Mapping[str, Plan],
-    shared: Set[str],
+    parts: Mapping[str, _Part],
+    wanted: Set[str],
     together: Mapping[str, tuple[str, ...]],
     operators: Callable[[Node], Operator],
 ) -> _Cut:
-    """The nodes that two plans or more have; no node of one plan alone comes before any of them."""
+    """The nodes that two plans or more have; no node of one plan alone comes before any of them.
+
+    Plans with the same common nodes are looked at once: with hundreds of sites of a few pipelines, most are.
+    parts: in the order that nodes of several pipelines are to have.
+    """
+    alike: dict[frozenset[str], list[str]] = {}
+    for digest, part in parts.items():
+        alike.setdefault(part.common, []).append(digest)
     nodes: dict[str, Node] = {}
-    for plan in ordered:
-        for node in plan.nodes:
-            if node.id in shared:
+    sets_with: dict[str, tuple[frozenset[str], ...]] = {}
+    for common, having in alike.items():
+        for node in plans[having[0]].nodes:
+            if node.id in common:
                 nodes.setdefault(node.id, node)
-    readers: dict[str, dict[str, None]] = {node_id: {} for node_id in nodes}
-    users: dict[str, dict[str, None]] = {node_id: {} for node_id in nodes}
-    for digest in sorted(plans):
-        for node in plans[digest].nodes:
-            if node.id in shared:
-                users[node.id][digest] = None
-            for source in node.inputs:
-                if source in shared:
-                    readers[source][node.id] = None
-    wanted = shared & {node for plan in ordered for node in _outputs(plan)}
-    cut = _Cut(nodes, {node_id: tuple(found) for node_id, found in readers.items()}, wanted)
+                sets_with[node.id] = (*sets_with.get(node.id, ()), common)
+    users = {
+        sets: tuple(sorted(digest for common in sets for digest in alike[common]))
+        for sets in set(sets_with.values())
+    }
+    readers: dict[str, set[str]] = {node_id: set() for node_id in nodes}
+    for node in nodes.values():
+        for source in node.inputs:
+            if source in readers:
+                readers[source].add(node.id)
+    for source in {source for part in parts.values() for source in part.sources}:
+        readers[source].add(_OWN_READER)
+    cut = _Cut(nodes, readers, wanted)
     for node in nodes.values():
         if node.id not in cut.group_of:
-            way = _way(operators(node), tuple(users[node.id]))
+            way = _way(operators(node), users[sets_with[node.id]])
             cut.put(node, together.get(node.id, (node.id,)), way)
     return cut
 
@@ -137,40 +217,27 @@ def _cut_shared(
 def _own_stages(
     digest: str,
     plan: Plan,
-    shared: Set[str],
+    part: _Part,
     before: _Cut,
     together: Mapping[str, tuple[str, ...]],
     operators: Callable[[Node], Operator],
-    remembered: Remembered | None,
 ) -> tuple[Stage, ...]:
     """The nodes of one plan alone: where they are cut depends on the plan, and on what they must wait for."""
-    own = [node for node in plan.nodes if node.id not in shared]
-    joined = tuple(together[node.id] for node in own if node.id in together)
-    sources = dict.fromkeys(source for node in own for source in node.inputs if source in shared)
-    waits = tuple(
-        (source, before.group_of[source].waits_for, *before.group_of[source].nodes) for source in sources
-    )
-    key = (digest, tuple(node.id for node in own), joined, waits)
-    if remembered is not None and key in remembered:
-        return remembered[key]
-    readers: dict[str, dict[str, None]] = {node.id: {} for node in own}
-    for node in own:
+    readers: dict[str, set[str]] = {node.id: set() for node in part.own}
+    for node in part.own:
         for source in node.inputs:
             if source in readers:
-                readers[source][node.id] = None
+                readers[source].add(node.id)
     cut = _Cut(
-        {node.id: node for node in own},
-        {node_id: tuple(found) for node_id, found in readers.items()},
+        {node.id: node for node in part.own},
+        readers,
         _outputs(plan),
-        group_of={source: before.group_of[source] for source in sources},
+        group_of={source: before.group_of[source] for source in part.sources},
     )
-    for node in own:
+    for node in part.own:
         if node.id not in cut.group_of:
             cut.put(node, together.get(node.id, (node.id,)), _way(operators(node), (digest,)))
-    stages = cut.stages()
-    if remembered is not None:
-        remembered[key] = stages
-    return stages
+    return cut.stages()
 
 
 def _outputs(plan: Plan) -> set[str]:
@@ -198,7 +265,7 @@ def _joinable(
     way: _Way,
     before: frozenset[str],
     group_of: Mapping[str, _Group],
-    readers: Mapping[str, Sequence[str]],
+    readers: Mapping[str, Set[str]],
 ) -> _Group | None:
     """The group of an input that this node (with all members of its joint) may continue, or None."""
     for source in node.inputs:
@@ -207,7 +274,7 @@ def _joinable(
             group is not None
             and group.way == way
             and (source in group.joint if group.joint else group.nodes[-1] == source)
-            and set(readers[source]) == set(members)
+            and readers[source] == set(members)
             and before <= group.waits_for | frozenset(group.nodes)
         ):
             return group
@@ -221,7 +288,7 @@ def _stage_identity(nodes: tuple[str, ...], gives: tuple[str, ...]) -> str:
 
 
 def _stage(
-    group: _Group, nodes: Mapping[str, Node], readers: Mapping[str, Sequence[str]], wanted: Set[str]
+    group: _Group, nodes: Mapping[str, Node], readers: Mapping[str, Set[str]], wanted: Set[str]
 ) -> Stage:
     inside = frozenset(group.nodes)
     takes = dict.fromkeys(s for n in group.nodes for s in nodes[n].inputs if s not in inside)

@@ -10,6 +10,7 @@ import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin
 
 from models.errors import PipelineError
@@ -25,13 +26,19 @@ def checked_fields(cls: type[Any], mapping: Mapping[str, Any]) -> dict[str, Any]
         if key not in fields:
             known = ", ".join(fields) or "none"
             raise PipelineError(f"is not a setting here (known: {known})", key=str(key))
-    hints = typing.get_type_hints(cls)
+    hints = _hints(cls)  # type: ignore[arg-type]  # a class is hashable
     checked = {key: checked_value(hints[key], value, key) for key, value in mapping.items()}
     for name, field in fields.items():
         no_default = field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
         if no_default and name not in checked:
             raise PipelineError("is missing", key=name)
     return checked
+
+
+@cache
+def _hints(cls: type[Any]) -> dict[str, Any]:
+    """Evaluated once for each class: with hundreds of plans to read it is most of the work."""
+    return typing.get_type_hints(cls)
 
 
 def construct(cls: type[Any], mapping: Mapping[str, Any]) -> Any:

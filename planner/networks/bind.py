@@ -5,7 +5,7 @@ that one more variant costs one more entry, not a look at all the others.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -27,11 +27,21 @@ _MADE = "build/2"
 
 def networks_in(plans: Mapping[str, Plan]) -> dict[str, tuple[str, ...]]:
     """Every graph without an authored variant that plans (by digest) run, with the plans that do; sorted."""
+    return users_of({digest: opened_graphs(plan) for digest, plan in plans.items()})
+
+
+def opened_graphs(plan: Plan) -> frozenset[str]:
+    """Every graph without an authored variant that a plan runs."""
+    return frozenset(
+        graph for node in network_nodes(plan) for graph, variant in members_of(node) if not variant
+    )
+
+
+def users_of(graphs: Mapping[str, Collection[str]]) -> dict[str, tuple[str, ...]]:
+    """The other way round: by graph, the plans that run it; sorted. graphs: by plan."""
     users: dict[str, list[str]] = {}
-    for digest in sorted(plans):
-        nodes = network_nodes(plans[digest])
-        graphs = {graph for node in nodes for graph, variant in members_of(node) if not variant}
-        for graph in graphs:
+    for digest in sorted(graphs):
+        for graph in graphs[digest]:
             users.setdefault(graph, []).append(digest)
     return {graph: tuple(users[graph]) for graph in sorted(users)}
 
@@ -57,25 +67,17 @@ def bound_networks(store: Store, users: Mapping[str, Sequence[str]]) -> dict[str
     if not users:
         return {}
     variants = store.names.items(VARIANTS)
-    known = {graph: variants.get(VARIANTS + Digest.parse(graph).sha256) for graph in users}
-    families, gates = _Families(store), all_gates(store)
+    families, gates, root = _Families(store), all_gates(store), store.objects.root
     bound = {}
-    for graph, named in known.items():
-        variant = named and _variant(store.objects.root, named)
+    for graph, plans in users.items():
+        named = variants.get(VARIANTS + Digest.parse(graph).sha256)
+        variant = named and _variant(root, named)
         if not named or not variant or not (variant.exact or variant.verified):
             continue
         family = families.of(variant.family)
         if family is not None:
-            results = [gates.get((plan, graph)) for plan in users[graph]]
-            ways = family.ways(variant, results)
-            asked = [found.gate for found in results if found is not None] if ways else []
-            bound[graph] = BoundNetwork(
-                variant=str(named),
-                family=variant.family,
-                choices=(*(way for way in ways if way.passed), family.plain),
-                refused=tuple(way for way in ways if not way.passed),
-                gates=tuple(gate for place, gate in enumerate(asked) if gate not in asked[:place]),
-            )
+            results = [gates.get((plan, graph)) for plan in plans] if family.tuned else []
+            bound[graph] = family.bound(str(named), variant, results)
     return bound
 
 
@@ -121,7 +123,7 @@ class _BuiltFamily:
     """One family with its build in fp32, and what was found for it on this machine."""
 
     def __init__(self, store: Store, digest: Digest, tuned: Tuned | None) -> None:
-        self._store, self._tuned = store, tuned
+        self._store, self.tuned = store, tuned
         self._family: Family = NetworkReader(store.objects, store.names).read(digest, Family)
         self.plain = Gated(
             build=str(built(store, digest, self._family)),
@@ -131,9 +133,17 @@ class _BuiltFamily:
             figures={},
         )
 
-    def ways(self, variant: Variant, results: Sequence[Gates | None]) -> tuple[Gated, ...]:
-        """Ways to run a member beside `plain`, the fastest first. results: of every plan that uses it."""
-        return gated(usable(self._store, self._tuned, self._family, variant), results)
+    def bound(self, named: str, variant: Variant, results: Sequence[Gates | None]) -> BoundNetwork:
+        """How a member (`named`: the digest of its variant) runs. results: of every plan that uses it."""
+        ways = gated(usable(self._store, self.tuned, self._family, variant), results) if self.tuned else ()
+        asked = [found.gate for found in results if found is not None] if ways else []
+        return BoundNetwork(
+            variant=named,
+            family=variant.family,
+            choices=(*(way for way in ways if way.passed), self.plain),
+            refused=tuple(way for way in ways if not way.passed),
+            gates=tuple(gate for place, gate in enumerate(asked) if gate not in asked[:place]),
+        )
 
 
 def built(

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterable, Mapping
 from contextlib import closing
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -220,8 +221,7 @@ class NetworkReader:
             found = msgspec.json.decode(data, type=type_)
         except msgspec.DecodeError as error:
             raise Unreadable(str(digest), str(error)) from error
-        expected = {field.name: field.default for field in msgspec.structs.fields(type_)}["format"]
-        if found.format != expected:
+        if found.format != (expected := _format_of(type_)):  # type: ignore[arg-type]  # a class is hashable
             raise Unreadable(str(digest), f"format '{found.format}' is not {expected}")
         return found
 
@@ -308,6 +308,12 @@ def network_references(data: bytes) -> tuple[Digest, ...]:
         case _:
             named = []
     return tuple(Digest.parse(text) for text in dict.fromkeys(named) if text)
+
+
+@cache
+def _format_of(type_: type[Any]) -> str:
+    """What records of this type say they are."""
+    return str(next(field.default for field in msgspec.structs.fields(type_) if field.name == "format"))
 
 
 def _digest(digest: Digest | str) -> Digest:

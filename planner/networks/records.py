@@ -196,7 +196,7 @@ class Build(msgspec.Struct, frozen=True, kw_only=True):
         return canonical_json(msgspec.to_builtins(self))
 
 
-class Gated(msgspec.Struct, frozen=True, kw_only=True):
+class Gated(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One way of running a network, and how it did at the gate of the pipelines that use it."""
 
     build: str
@@ -212,7 +212,7 @@ class Gated(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.engine} {self.precision}" + (" (own build)" if self.alone else "")
 
 
-class BoundNetwork(msgspec.Struct, frozen=True, kw_only=True):
+class BoundNetwork(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How a network runs under a binding: the first of `choices` whose engine this machine has."""
 
     variant: str
