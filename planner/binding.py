@@ -60,8 +60,9 @@ class CostModel(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     peak_bytes_per_voxel: float
     peak_bytes_per_litre: float = 0.0
     output_bytes_per_voxel: float
-    all_cores: float = 1.0
-    """Seconds with all cores by seconds with one; 1 for stages that run in one thread whatever there is."""
+    all_cores: float | None = None
+    """Seconds with all cores by seconds with one; None: not measured, as of stages without a network, which
+    run in one thread whatever there is."""
     tiles: TileCost | None = None
     """Of a stage with a network."""
     measured: bool

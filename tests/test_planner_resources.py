@@ -4,8 +4,9 @@ import gc
 import logging
 import sys
 import threading
+import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from models.engines.onnxruntime import OnnxSession
 from models.errors import KernelError
 from object_store.digest import Digest
 from object_store.errors import ObjectCorrupt, ObjectMissing
+from object_store.local import LocalStore
 from planner import ways
 from planner.binding import Binding
 from planner.machine import machine_facts
@@ -29,6 +31,7 @@ from planner.networks.running.kept import Kept
 from planner.networks.running.load import PRIVATE_SESSIONS, NetworkLoader
 from planner.networks.running.sessions import BuildSession
 from planner.resources import BoundResources, StoreResources
+from serving.pools.ways import BINDINGS, WorkerResources
 from tests.networks import image, largest_difference, low_rank_variant, run, unet
 from tests.networks_in_store import StoredFamily
 
@@ -300,6 +303,28 @@ def test_what_is_kept_is_made_once_and_bounded() -> None:
     assert made == [1, 2, 3, 2]
 
 
+def test_who_asks_while_a_thing_is_put_by_does_not_make_it_again() -> None:
+    class Slow(Kept[int]):
+        def _put(self, key: Hashable, thing: int) -> int:
+            time.sleep(0.05)
+            return super()._put(key, thing)
+
+    made: list[int] = []
+    kept = Slow()
+
+    def make() -> int:
+        made.append(1)
+        return 3
+
+    first = threading.Thread(target=lambda: kept.get("x", make))
+    first.start()
+    while not made:
+        time.sleep(0.001)
+    assert kept.get("x", make) == 3
+    first.join()
+    assert made == [1]
+
+
 def test_what_could_not_be_made_is_tried_again() -> None:
     kept: Kept[int] = Kept()
 
@@ -309,3 +334,20 @@ def test_what_could_not_be_made_is_tried_again() -> None:
     with pytest.raises(OSError):  # noqa: PT011
         kept.get("x", fail)
     assert kept.get("x", lambda: 3) == 3
+
+
+def test_a_worker_lets_go_of_what_older_bindings_ran_on(tmp_path: Path) -> None:
+    store = LocalStore(tmp_path)
+    names = [
+        str(store.put(Binding(machine=machine_facts(), plans={str(n): "p"}, stages=()).to_bytes()))
+        for n in range(BINDINGS + 1)
+    ]
+    worker = WorkerResources(tmp_path)
+    first = weakref.ref(worker.under(names[0]))
+    for name in names[1:-1]:
+        worker.under(name)
+    gc.collect()
+    assert first() is not None
+    worker.under(names[-1])
+    gc.collect()
+    assert first() is None

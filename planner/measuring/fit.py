@@ -49,7 +49,7 @@ def fitted(samples: Sequence[Sample]) -> CostModel:
     said = [max(terms[0] + terms[1] * sample.voxels + terms[2] * sample.litres, 1.0) for sample in samples]
     raised = _RESERVE * max(1.0, *(peak / by for peak, by in zip(peaks, said, strict=True)))
     tiles = next((sample.tiles for sample in samples if sample.tiles is not None), None)
-    all_cores = next((sample.all_cores for sample in samples if sample.all_cores is not None), 1.0)
+    all_cores = next((sample.all_cores for sample in samples if sample.all_cores is not None), None)
     fixed, per_voxel, per_litre = terms[0] * raised, _rounded(terms[1] * raised), _rounded(terms[2] * raised)
     # Where nearly nothing is fitted there is nothing to raise: what lacks is made good as a fixed amount.
     lacking = max(
@@ -64,7 +64,7 @@ def fitted(samples: Sequence[Sample]) -> CostModel:
         peak_bytes_per_voxel=per_voxel,
         peak_bytes_per_litre=per_litre,
         output_bytes_per_voxel=_rounded(max(s.output_bytes / s.voxels for s in samples)),
-        all_cores=_rounded(all_cores),
+        all_cores=None if all_cores is None else _rounded(all_cores),
         tiles=tiles,
         measured=True,
     )

@@ -21,7 +21,7 @@ LARGE_BYTES = 16 * 1024
 """Tensors from this size on are objects of their own; smaller ones of a network lie together in one pack."""
 
 Engine: TypeAlias = Literal["onnxruntime", "openvino"]
-Precision: TypeAlias = Literal["fp32", "bf16", "fp16", "int8", "mixed"]
+Precision: TypeAlias = Literal["fp32", "bf16", "int8", "mixed"]
 
 
 class NetworkRecord(msgspec.Struct, frozen=True, kw_only=True):

@@ -71,7 +71,7 @@ def _row(row: "Calibrated") -> tuple[str, ...]:
         said_seconds(cost.seconds(voxels)) + ("" if cost.measured else " (guess)")
         for cost in (row.before, row.after)
     ]
-    faster = "-" if row.after.all_cores == 1 else f"{1 / row.after.all_cores:.1f}x"
+    faster = "-" if row.after.all_cores is None else f"{1 / row.after.all_cores:.1f}x"
     memory = [said_bytes(cost.peak_bytes(voxels)) for cost in (row.before, row.after)]
     return (row.name, _few(row.pipelines), *times, faster, *memory)
 

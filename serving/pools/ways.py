@@ -11,6 +11,10 @@ from object_store.local import LocalStore
 from planner.binding import read_binding
 from planner.resources import StoreResources
 
+BINDINGS = 2
+"""Whose sessions are kept: the one that new jobs begin with, and that of the jobs before it. A job under an
+older one builds again what these do not name."""
+
 
 class WorkerResources:
     """Sessions are shared by all bindings; each binding says which of them a network runs on."""
@@ -18,7 +22,7 @@ class WorkerResources:
     def __init__(self, store: Path) -> None:
         self.shared = StoreResources(store, threads=1)
         self._objects = LocalStore(store, verify_on_read=True)
-        self.under = lru_cache(maxsize=16)(self._under)
+        self.under = lru_cache(maxsize=BINDINGS)(self._under)
         """(binding digest, or "" for none) -> Resources. Raises: StoreError, msgspec.DecodeError."""
 
     def _under(self, binding: str) -> Resources:

@@ -41,11 +41,10 @@ class Kept(Generic[T]):
                 if key in self._things:
                     return self._things[key]
             try:
-                thing = make()
+                return self._put(key, make())
             finally:
                 with self._turn:
                     self._making.pop(key, None)
-            return self._put(key, thing)
 
     def keep_only(self, wanted: Callable[[Hashable], bool]) -> None:
         """Let go of what has other keys. Who still holds such a thing may go on using it."""
