@@ -14,6 +14,7 @@ from object_store.digest import Digest
 from object_store.opening import Store
 from planner.networks.errors import NetworkRefused, NotOpenable
 from planner.networks.families.admit import admitted
+from planner.networks.fits import misfit
 from planner.networks.structure import Opened
 from planner.resources import read_arrays
 
@@ -101,6 +102,9 @@ def _fed_input(step: str, network: Network, opened: Opened) -> str:
         raise PipelineError(
             f"the graph has {outputs} outputs, and no number {network.output}", key=f"steps.{step}.output"
         )
+    if found := misfit(network, opened):
+        setting, sentence = found
+        raise PipelineError(sentence, key=f"steps.{step}.{setting}")
     return f"x{names.index(network.input)}"
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from planner.networks.errors import NetworkRefused, NotOpenable
 from planner.networks.reading.canonical import canonicalise
 from planner.networks.reading.canonical.fold import AbsurdConstant
+from planner.networks.reading.finite import check_numbers
 from planner.networks.reading.limits import Limits
 from planner.networks.reading.read import read_graph
 from planner.networks.structure import Opened
@@ -28,12 +29,14 @@ def open_network(
     file. Tensors are read-only views of the file's bytes, or of mapped files beside it, wherever the
     canonical form keeps them as they are; such views may be unaligned.
 
-    Raises: NetworkRefused and NotOpenable, as `read_graph`; NetworkRefused with absurd-shape also where
+    Raises: NetworkRefused and NotOpenable, as `read_graph`; NetworkRefused with not-a-number where a learned
+    tensor holds NaN; with absurd-shape also where
     constants beyond `limits.folded_bytes` would have to be computed; NotOpenable: not-understood,
     where a pass fails on it, which is logged.
     """
     try:
         graph = read_graph(path, overrides, limits)
+        check_numbers(path, graph.constants)
     except UnicodeError as error:  # names are decoded when they are first looked at
         raise NetworkRefused(path, "corrupt", "a name that is no text") from error
     input_names = tuple(port.name for port in graph.inputs)
