@@ -2,7 +2,9 @@
 
 import os
 import shutil
-from collections.abc import Generator
+import subprocess
+import sys
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +13,7 @@ from hypothesis import settings
 
 if TYPE_CHECKING:
     from models.phantom import Phantom
+    from object_store.opening import Store
 
 # No deadlines: a shared machine is slow at times. And CI judges a change, not the luck of a draw: there every
 # run tries the same examples, elsewhere each its own.
@@ -56,6 +59,29 @@ def program(name: str, package: str, *, folder: str = "/usr/bin") -> str:
         absent(f"needs {name}: apt-get install {package}")
     assert path is not None
     return path
+
+
+def printed(code: str, *arguments: str) -> str:
+    """What a Python program prints that runs in a process of its own, in the repository, and ends well."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator["Store"]:
+    """A store of the test's own, which checks what it reads."""
+    from object_store.opening import open_store
+
+    with open_store(tmp_path / "store", verify_on_read=True) as opened:
+        yield opened
 
 
 CLASSICAL = ("ct-lungs", "ct-bones", "ct-body")

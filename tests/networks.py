@@ -7,9 +7,11 @@ unet(3, decoder_seed=8), unet(3, head_seed=9)    the same encoder; the same all 
 low_rank_variant(unet(3), 1), sparse_variant(unet(3), 1)    every large filter changed a little
 private_variant(unet(3, (16, 32, 64)), 1)    one large filter is another one
 run(model, image(model, 0, size=32))         outputs of plain onnxruntime
+saved(folder, model)                         its file
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -152,6 +154,13 @@ def private_variant(model: onnx.ModelProto, seed: int) -> onnx.ModelProto:
         return np.asarray(numbers.normal(0, filters.std(), filters.shape), np.float32)
 
     return _with_large_filters(model, changed)
+
+
+def saved(folder: Path, model: onnx.ModelProto, name: str = "model") -> Path:
+    """The model as `name`.onnx in the folder; one that is there already is replaced."""
+    path = folder / f"{name}.onnx"
+    path.write_bytes(model.SerializeToString())
+    return path
 
 
 def image(model: onnx.ModelProto, seed: int, *, batch: int = 1, size: int = 16) -> dict[str, Array]:

@@ -13,10 +13,13 @@ from models.errors import PipelineError
 from models.operators.base import JobContext, KernelContext, NetworkSession, Operator
 from models.pipeline import Output, Pipeline, SegmentCode, Step
 from models.values import ImageReference, Series
+from object_store.opening import Store
 from planner.bind import bind, without_measuring
+from planner.binding import Binding
 from planner.compile import compile_pipelines
+from planner.live import current_binding
 from planner.lower import encoder_parameters
-from planner.plan import Node
+from planner.plan import Node, Plan, PlannedOutput
 from tests.fake_operators import FAKES, FakeAdd, FakeDecode, FakeEncode, FakeMeasure, FakeStack, FakeThreshold
 
 JOB = JobContext(
@@ -86,6 +89,28 @@ def fake_operator(node: Node) -> Operator:
     if node.operator not in FAKES:
         raise PipelineError(f"there is no operator '{node.operator}' here", key="op")
     return FAKES[node.operator].from_parameters(node.parameters)
+
+
+def bare_plan(*nodes: Node, outputs: Sequence[PlannedOutput] = ()) -> Plan:
+    """A plan of these nodes as it would be read from a store: no contract, no golden case, no blob."""
+    return Plan(
+        pipeline="p",
+        version="1",
+        title="",
+        research_use_only=True,
+        contract={},
+        nodes=nodes,
+        outputs=tuple(outputs),
+        golden=(),
+        blobs=(),
+    )
+
+
+def binding_of(store: Store) -> Binding:
+    """The current binding of the store, which has one."""
+    current = current_binding(store)
+    assert current is not None
+    return current[1]
 
 
 compile_fakes: Any = partial(

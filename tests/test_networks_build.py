@@ -252,7 +252,8 @@ def test_a_build_without_a_place_for_a_members_filters_is_refused(tmp_path: Path
     with pytest.raises(KernelError, match=name):
         Lacking(stored.store.objects, lacking).member(str(digest), network, stored.variant(network))
     whole = msgspec.structs.replace(lacking, otherwise=str(stored.build()))
-    found = Lacking(stored.store.objects, whole).member("whole", network, stored.variant(network))
+    digest = stored.store.objects.put(whole.to_bytes())
+    found = Lacking(stored.store.objects, whole).member(str(digest), network, stored.variant(network))
     fed = image(models[1], 1, size=16)["input"]
     assert largest_difference(found.run({"x0": fed}), run(models[1], {"input": fed})) < 1e-5
 

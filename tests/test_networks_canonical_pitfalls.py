@@ -5,15 +5,14 @@ on how the file was written.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from numpy.typing import NDArray
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper
 
 import planner.networks.reading.opening as opening
 from object_store.digest import Digest
@@ -23,43 +22,18 @@ from planner.networks.reading.canonical.evaluate import FUNCTIONS, evaluate
 from planner.networks.reading.canonical.graph import Node
 from planner.networks.reading.canonical.ties import compared
 from planner.networks.reading.faithful import faithful
-from planner.networks.reading.opening import open_network
 from planner.networks.reading.write import to_onnx
-from planner.networks.structure import Opened
+from tests.canonical_cases import opened_as
 from tests.networks import largest_difference, meshnet, run, unet
+from tests.written_graphs import Array, model_of
 
-Array = NDArray[Any]
 X = np.random.default_rng(0).standard_normal((1, 2, 9, 9)).astype(np.float32)
 FREE = ("n", 2, "h", "w")
-
-
-def network(
-    nodes: Sequence[onnx.NodeProto],
-    tensors: Mapping[str, Array] | None = None,
-    *,
-    shape: Sequence[int | str] = FREE,
-    opset: int = 17,
-) -> onnx.ModelProto:
-    graph = helper.make_graph(
-        list(nodes),
-        "g",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, list(shape))],
-        [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)],
-        [numpy_helper.from_array(np.asarray(value), name) for name, value in (tensors or {}).items()],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)])
-    model.ir_version = 8
-    return model
+network = partial(model_of, shape=FREE)
 
 
 def op(operator: str, inputs: str, outputs: str, **attributes: Any) -> onnx.NodeProto:
     return helper.make_node(operator, inputs.split(","), outputs.split(","), **attributes)
-
-
-def opened_as(model: onnx.ModelProto, folder: Path) -> Opened:
-    path = folder / "model.onnx"
-    path.write_bytes(model.SerializeToString())
-    return open_network(path)
 
 
 def digest_of(model: onnx.ModelProto, folder: Path) -> Digest:

@@ -17,16 +17,10 @@ from planner.networks.reading.opening import open_network
 from planner.networks.structure import Opened
 from tests.conftest import REPOSITORY
 from tests.generated_networks import Recipe, recipes, written
-from tests.networks import meshnet, unet
+from tests.networks import meshnet, saved, unet
 
 Array = NDArray[Any]
 ZOO = REPOSITORY / "models" / "zoo"
-
-
-def saved(folder: Path, model: onnx.ModelProto) -> Path:
-    path = folder / "model.onnx"
-    path.write_bytes(model.SerializeToString())
-    return path
 
 
 def without_padding(opened: Opened, place: int) -> Opened:

@@ -24,10 +24,11 @@ from planner.networks.joint import Joint, JointParts, PartRun, find_joint, joint
 from planner.networks.keeping import NetworkReader, network_references
 from planner.networks.records import Build
 from planner.networks.running.together import JointSession
-from planner.plan import Node, Plan, node_identity
+from planner.plan import Node, node_identity
 from planner.references import references
 from tests.joint_networks import family_of, opened_model, together
 from tests.networks import encoder_decoder, image, largest_difference, meshnet, run, unet
+from tests.planner_cases import bare_plan
 
 FED = (1, 1, 64, 64)
 
@@ -147,20 +148,6 @@ def node(graph: str, source: str = "volume", **parameters: Any) -> Node:
     )
 
 
-def plan(*nodes: Node) -> Plan:
-    return Plan(
-        pipeline="p",
-        version="1",
-        title="",
-        research_use_only=True,
-        contract={},
-        nodes=nodes,
-        outputs=(),
-        golden=(),
-        blobs=(),
-    )
-
-
 def graph(number: int) -> str:
     return str(Digest.of(b"%d" % number))
 
@@ -175,12 +162,12 @@ def test_nodes_are_joined_by_input_walk_and_plans() -> None:
         node(graph(3), **SLICES, batch=2),
         node(graph(4), **SLICES, mirror=("rows",)),
     ]
-    (joint,) = find_joint({"one": plan(*alike, *others)})
+    (joint,) = find_joint({"one": bare_plan(*alike, *others)})
     assert joint.nodes == tuple(sorted(n.id for n in alike))
     assert joint.networks == tuple(sorted((graph(0), graph(1))))
-    assert find_joint({"one": plan(alike[0]), "two": plan(alike[1])}) == ()
-    assert find_joint({"one": plan(*alike), "two": plan(*alike)}) == (joint,)
-    assert find_joint({"two": plan(*alike[::-1]), "one": plan(*alike)}) == (joint,)
+    assert find_joint({"one": bare_plan(alike[0]), "two": bare_plan(alike[1])}) == ()
+    assert find_joint({"one": bare_plan(*alike), "two": bare_plan(*alike)}) == (joint,)
+    assert find_joint({"two": bare_plan(*alike[::-1]), "one": bare_plan(*alike)}) == (joint,)
 
 
 def test_networks_that_share_nothing_are_joined_only_while_their_maps_are_few() -> None:
@@ -188,9 +175,9 @@ def test_networks_that_share_nothing_are_joined_only_while_their_maps_are_few() 
     nodes = [
         msgspec.structs.replace(n, parameters=n.parameters | many) for n in map(node, (graph(0), graph(1)))
     ]
-    assert find_joint({"one": plan(*nodes)}) == ()
+    assert find_joint({"one": bare_plan(*nodes)}) == ()
     shared = JointParts(runs=(), outputs={}, share=0.5)
-    (joint,) = find_joint({"one": plan(*nodes)}, lambda networks, fed: shared)
+    (joint,) = find_joint({"one": bare_plan(*nodes)}, lambda networks, fed: shared)
     assert joint.parts == shared
 
 
@@ -204,7 +191,7 @@ def test_a_joint_is_found_by_its_networks_in_any_order() -> None:
 def test_networks_of_the_store_are_taken_apart_into_builds(store: Store) -> None:
     models = [encoder_decoder(1, 10 + i, (16, 32, 64)) for i in range(2)]
     networks = [str(register(store, opened_model(m.SerializeToString())).network) for m in models]
-    (joint,) = find_joint({"p": plan(*(node(n, **SLICES) for n in networks))}, stored_parts(store))
+    (joint,) = find_joint({"p": bare_plan(*(node(n, **SLICES) for n in networks))}, stored_parts(store))
     assert joint.parts is not None
     reader = NetworkReader(store.objects, store.names)
 

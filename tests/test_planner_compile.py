@@ -29,7 +29,7 @@ from planner.promote import promote, rollback
 from planner.references import references
 from planner.resources import StoreResources
 from tests.fake_operators import FAKES, FakeAdd, FakeThreshold, FakeWeighted
-from tests.planner_cases import bind_fakes, compile_fakes, context, fake_operator, series, things
+from tests.planner_cases import bind_fakes, binding_of, compile_fakes, context, fake_operator, series, things
 
 
 @pytest.fixture
@@ -48,12 +48,6 @@ rollback_fakes: Any = partial(
 
 def promoted(store: Store, tenant: str) -> Digest | None:
     return store.names.get(promoted_name(tenant, "things"))
-
-
-def binding_of(store: Store) -> Binding:
-    current = current_binding(store)
-    assert current is not None
-    return current[1]
 
 
 def test_any_order_of_compilation_gives_the_same_plans_and_the_same_binding(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ from planner.rules.mirror_as_batch import MIRROR_AS_BATCH
 from planner.rules.rule import Rule
 from planner.stages import cut_stages
 from tests.networks import unet
+from tests.planner_cases import bare_plan
 
 GRAPHS = tuple(f"sha256:{digit * 64}:1" for digit in "0123")
 MODELS = {
@@ -240,17 +241,7 @@ def plan_of(graph: Graph) -> Plan:
         )
         for o in graph.outputs
     )
-    return Plan(
-        pipeline="p",
-        version="1",
-        title="",
-        research_use_only=True,
-        contract={},
-        nodes=nodes,
-        outputs=outputs,
-        golden=(),
-        blobs=(),
-    )
+    return bare_plan(*nodes, outputs=outputs)
 
 
 def stages(graph: Graph, *also: Graph, joint: Sequence[Joint] | None = None) -> list[str]:

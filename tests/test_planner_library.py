@@ -18,6 +18,7 @@ from planner.names import BINDING, promoted_name
 from planner.plan import Node, Plan
 from serving.library import Library
 from serving.server import Server
+from tests.planner_cases import bare_plan
 
 DEADLINE_S = 30.0
 ALIENS = [b'{"format": "lightbox.plan/99"}', b"no JSON", b"\xff\xfe"]
@@ -30,17 +31,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def a_plan(operator: str) -> Plan:
-    return Plan(
-        pipeline="p",
-        version="1",
-        title="A pipeline",
-        research_use_only=True,
-        contract={},
-        nodes=(Node(id="n", step="s", operator=operator, version=1, parameters={}, inputs=()),),
-        outputs=(),
-        golden=(),
-        blobs=(),
-    )
+    return bare_plan(Node(id="n", step="s", operator=operator, version=1, parameters={}, inputs=()))
 
 
 @pytest.mark.parametrize("content", ALIENS)

@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from loadtest.benches.figures import Bar, Findings, at_most, figure
+from loadtest.benches.figures import Bar, Figure, Findings, at_most, figure
 from loadtest.benches.networks import fold_pipeline
 from loadtest.benches.networks.unet import CLASSES, INPUT, Base
 from loadtest.benches.rounds import in_turn
@@ -210,19 +210,11 @@ def _decoders(case: _Case, apart: _Apart, voxels: Array, rounds: int) -> Finding
     ratio = median(_ratios(seconds["together"], seconds["apart"]))
     return Findings(
         figures={
-            "five decoders, one encoder": figure(
-                seconds["together"],
-                seconds["plainly"],
-                unit="s",
-                better="lower",
-                note="baseline: five sessions",
+            "five decoders, one encoder": _seconds(
+                seconds["together"], seconds["plainly"], note="baseline: five sessions"
             ),
-            "five decoders, one encoder, against sessions of each exported apart": figure(
-                seconds["together"],
-                seconds["apart"],
-                unit="s",
-                better="lower",
-                note="baseline: plain onnxruntime, the encoder once",
+            "five decoders, one encoder, against sessions of each exported apart": _seconds(
+                seconds["together"], seconds["apart"], note="baseline: plain onnxruntime, the encoder once"
             ),
         },
         bars=[
@@ -253,14 +245,10 @@ def _heads(case: _Case, voxels: Array, rounds: int) -> Findings:
     assert case.parts is not None
     return Findings(
         figures={
-            "five heads, one backbone": figure(
-                seconds["together"],
-                seconds["plainly"],
-                unit="s",
-                better="lower",
-                note="baseline: five sessions",
+            "five heads, one backbone": _seconds(
+                seconds["together"], seconds["plainly"], note="baseline: five sessions"
             ),
-            "one of these networks": figure(seconds["one"], unit="s", better="lower"),
+            "one of these networks": _seconds(seconds["one"]),
         },
         bars=[
             at_most("five heads by one network", ratio, HEADS_BAR, "x"),
@@ -290,12 +278,8 @@ def _folds(case: _Case, voxels: Array, rounds: int) -> Findings:
     seconds = in_turn({"one": lambda _: _timed(one_walk), "five": lambda _: _timed(five_walks)}, rounds)
     return Findings(
         figures={
-            "five folds in one walk": figure(
-                seconds["one"],
-                seconds["five"],
-                unit="s",
-                better="lower",
-                note="baseline: five walks, then the mean",
+            "five folds in one walk": _seconds(
+                seconds["one"], seconds["five"], note="baseline: five walks, then the mean"
             ),
             "memory of five folds": figure(
                 [_peak_mb(one_walk)],
@@ -305,11 +289,13 @@ def _folds(case: _Case, voxels: Array, rounds: int) -> Findings:
                 note="of numpy's arrays",
             ),
         },
-        bars=[
-            _within("five folds", difference),
-        ],
+        bars=[_within("five folds", difference)],
         notes=["Five folds: one probability map is held instead of five."],
     )
+
+
+def _seconds(ours: Sequence[float], theirs: Sequence[float] = (), note: str = "") -> Figure:
+    return figure(ours, theirs, unit="s", better="lower", note=note)
 
 
 def _within(name: str, difference: float) -> Bar:
