@@ -1,4 +1,8 @@
-"""Drives the rules over a graph, and after each one makes sure that it kept what every rule must keep."""
+"""Drives the rules over a graph, and after each one makes sure that it kept what every rule must keep.
+
+No rule evaluates constant stages, for there are none: every operator reads what was made of the series. What
+is constant within a network is computed when the network is opened (planner.networks.reading.canonical).
+"""
 
 from models.errors import PipelineError
 from models.values import ValueType

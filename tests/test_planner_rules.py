@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from models.errors import PipelineError
 from models.operators.base import KernelContext, Operator
 from models.operators.crop import CropTo
 from models.operators.intensity import Clip, Normalise
@@ -17,6 +18,7 @@ from models.operators.reorient import Reorient
 from models.operators.restore import RestoreToSource
 from models.operators.threshold import Threshold
 from models.pipeline import Output, SegmentCode
+from models.pipeline_file import bundled_pipelines, pipeline_path, read_pipeline
 from models.values import HU, Kind, LabelMap, SourcePlanes, Value, ValueType, Volume
 from planner.errors import RuleBroke
 from planner.graph import Graph, GraphOutput, Source, Work, reachable
@@ -212,3 +214,10 @@ def test_a_rule_that_makes_an_impossible_graph_is_blamed_by_name() -> None:
 
     with pytest.raises(RuleBroke, match="rule spoil made a graph whose types do not fit"):
         rewrite(graph_to(work(Threshold(min_hu=0, segment="Dense"), SCAN)), (Rule("spoil", spoil),))
+
+
+@pytest.mark.parametrize("name", bundled_pipelines())
+def test_no_step_computes_a_constant_for_each_reads_something(name: str) -> None:
+    for step in read_pipeline(pipeline_path(name)).steps:
+        with pytest.raises(PipelineError):
+            step.operator.infer([])
