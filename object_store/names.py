@@ -3,7 +3,7 @@
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -68,10 +68,15 @@ class Names:
 
     def set(self, name: str, digest: Digest) -> None:
         """Let `name` stand for `digest`. Setting what it stands for already changes nothing."""
+        self.set_all({name: digest})
+
+    def set_all(self, digests: Mapping[str, Digest]) -> None:
+        """Let every name stand for its digest, as `set` would; all of them or, where it fails, none."""
         with self._change() as connection:
-            now = connection.execute(_NEWEST, (name,)).fetchone()
-            if now is None or now[1] != str(digest):
-                self._append(connection, name, str(digest), previous=now[0] if now else None)
+            for name, digest in digests.items():
+                now = connection.execute(_NEWEST, (name,)).fetchone()
+                if now is None or now[1] != str(digest):
+                    self._append(connection, name, str(digest), previous=now[0] if now else None)
 
     def rollback(self, name: str) -> Digest:
         """Let `name` stand for the previous distinct digest; a second rollback goes one further back.
@@ -115,9 +120,13 @@ class Names:
             if connection.execute("DELETE FROM history WHERE name = ?", (name,)).rowcount == 0:
                 raise NameUnknown(name)
 
-    def roots(self) -> frozenset[Digest]:
-        """Every digest that a name stands for or can be rolled back to: what gc must keep."""
-        return frozenset(Digest.parse(row[0]) for row in self._read("SELECT DISTINCT digest FROM history"))
+    def roots(self, without: Collection[str] = ()) -> frozenset[Digest]:
+        """Every digest that a name stands for or can be rolled back to: what gc must keep.
+
+        without: names that are passed over, as if they had been deleted.
+        """
+        rows = self._read("SELECT DISTINCT digest, name FROM history")
+        return frozenset(Digest.parse(digest) for digest, name in rows if name not in without)
 
     def shorten_history(self, keep: int) -> int:
         """Forget all but the newest `keep` (at least 1) records of each name; returns how many."""

@@ -1,6 +1,7 @@
 """The benches of families and of planning, on networks so small that they take seconds."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,15 @@ import pytest
 from loadtest.benches import variants
 from loadtest.benches.__main__ import main
 from loadtest.benches.figures import Bar, Findings, at_most, figure
-from loadtest.benches.networks import compiling, fold_pipeline, real_families, side_by_side
-from loadtest.benches.networks.side_by_side import Scale, compare, findings
+from loadtest.benches.networks import (
+    answers,
+    compiling,
+    fold_pipeline,
+    real_families,
+    registering,
+    side_by_side,
+)
+from loadtest.benches.networks.side_by_side import OUTPUTS, Scale, compare, findings, with_verification
 from loadtest.benches.networks.unet import Base
 from loadtest.benches.plan import together
 from models.engines.onnxruntime import OnnxSession
@@ -36,17 +44,21 @@ def note(found: Findings, word: str) -> str:
 
 def test_site_variants_are_one_base_and_answer_as_their_files_do() -> None:
     found = compare(TINY, quiet, folded=False, at_defaults=True)
-    assert bars(found)["outputs apart, of the largest magnitude"].holds
-    assert note(found, "verified").startswith("1 base, 12 verified, largest difference at promotion 0.")
+    assert bars(found)[OUTPUTS].holds
+    assert note(found, "from each one's file").startswith("12 variants answered")
+    assert bars(found)["bases that the variants have"].measured == "1 bases"
     memory = [key for key in found.figures if key.startswith("memory of all variants")]
     assert len(memory) == 2
     assert all(found.figures[key].lightbox > 0 for key in memory)
+    said = [*found.figures, *bars(found), *found.notes]
+    assert not any("verif" in words for words in said), "members kept exactly pass without a run"
 
 
 def test_folded_variants_are_unfolded_to_one_base_and_answer_as_their_files_do() -> None:
     found = compare(TINY, quiet, folded=True, at_defaults=False)
-    assert bars(found)["outputs apart, of the largest magnitude"].holds
-    assert note(found, "verified").startswith("1 base, 12 verified, ")
+    assert bars(found)[OUTPUTS].holds
+    assert bars(found)["bases that the variants have"].measured == "1 bases"
+    assert note(found, "verified").startswith("12 variants verified")
     moved = float(note(found, "verified").rpartition(" ")[2].removesuffix("."))
     assert 0 < moved <= 1e-5  # by the rounding of what was folded: it is the base's filters that answered
     stored = found.figures["bytes in the store"]
@@ -61,6 +73,7 @@ def programs(count: int) -> dict[str, Any]:
         "new_base": False,
         "read_s": 0.01,
         "register_s": 0.03,
+        "processor_s": 0.02,
         "verify_s": 0.1,
         "largest_difference": 1e-6,
         "verified": True,
@@ -68,17 +81,31 @@ def programs(count: int) -> dict[str, Any]:
     seconds = {"first": [0.11] * count, "later": [0.1] * count}
     return {
         "rows": [row] * count,
+        "further": {"few": [0.02] * 15, "all": [0.022] * 15},
         "family": {"bytes": 20e6, "stage_bytes": 15e6, "empty_bytes": 40e6, "seconds": seconds},
         "tuned": {"bytes_at": {"10": 100e6, "20": 150e6, "40": 250e6}, "first_answer_s": [0.2]},
         "turns": [{"seconds": {"lightbox": [0.1], "dedicated": [0.1]}, "difference": 1e-6}],
+        "answered": [1e-6] * count,
     }
 
 
 def found_of(scale: Scale, parts: Mapping[str, Any]) -> Findings:
     base = Base(TINY.channels)
-    return findings(
-        scale, base, parts["rows"], 10**6, 10**6, parts["family"], parts["tuned"], None, parts["turns"]
+    rows, further, family, tuned = parts["rows"], parts["further"], parts["family"], parts["tuned"]
+    found = findings(
+        scale,
+        base,
+        rows,
+        further,
+        10**6,
+        10**6,
+        family,
+        tuned,
+        None,
+        parts["turns"],
+        parts["answered"],
     )
+    return with_verification(found, scale, rows)
 
 
 def test_sessions_that_were_not_opened_are_extrapolated_along_a_line() -> None:
@@ -96,12 +123,14 @@ def test_both_series_of_readings_are_told() -> None:
         Scale.of(quick=False),
         Base(TINY.channels),
         parts["rows"],
+        parts["further"],
         10**6,
         10**6,
         parts["family"],
         parts["tuned"],
         defaults,
         parts["turns"],
+        parts["answered"],
     )
     assert "10: 100 MB, 20: 150 MB, 40: 250 MB" in note(found, "Tuned sessions")
     assert "10: 200 MB, 20: 390 MB, 40: 800 MB" in note(found, "Sessions at defaults")
@@ -111,6 +140,15 @@ def test_variants_whose_latency_is_measured_are_spread_over_all() -> None:
     picked = side_by_side.picked_of(Scale.of(quick=False))
     assert (picked[0], picked[-1], len(set(picked))) == (0, 249, 10)
     assert max(np.diff(picked)) <= 28
+
+
+def test_a_store_in_which_registering_takes_longer_the_more_it_holds_fails_its_bar() -> None:
+    scale = Scale.of(quick=False)
+    parts = programs(scale.variants)
+    parts["rows"][0] = {**parts["rows"][0], "new_base": True}
+    parts["further"] = {"few": [0.02, 0.03, 0.02], "all": [0.026, 0.02, 0.03]}
+    (bar,) = (bar for bar in found_of(scale, parts).bars if not bar.holds)
+    assert (bar.name, bar.measured) == ("registering number 251 / number 11", "1.3 x")
 
 
 @pytest.mark.parametrize(
@@ -128,6 +166,33 @@ def test_a_variant_that_was_not_understood_fails_its_bar(change: dict[str, Any],
     assert all(bar.holds for bar in found_of(scale, parts).bars)
     parts["rows"][7] = {**parts["rows"][7], **change}
     assert [bar.name for bar in found_of(scale, parts).bars if not bar.holds] == [fails]
+
+
+@pytest.mark.parametrize("where", ["answered", "turns"])
+def test_one_variant_whose_answer_is_not_its_files_fails_the_bar(where: str) -> None:
+    scale = Scale.of(quick=False)
+    parts = programs(scale.variants)
+    parts["rows"][0] = {**parts["rows"][0], "new_base": True}
+    parts[where][-1] = 2e-5 if where == "answered" else {**parts[where][-1], "difference": 2e-5}
+    assert [bar.name for bar in found_of(scale, parts).bars if not bar.holds] == [OUTPUTS]
+
+
+def test_every_variant_is_compared_with_the_file_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    networks = tmp_path / "networks.json"
+    registering.main([str(tmp_path / "store"), "--count", "3", "--channels", "8", "16"])
+    rows = json.loads(capsys.readouterr().out)["variants"]
+
+    def differences(order: Sequence[int]) -> list[float]:
+        networks.write_text(json.dumps([rows[place]["network"] for place in order]), encoding="utf-8")
+        answers.main([str(tmp_path / "store"), str(networks), "--channels", "8", "16"])
+        found: list[float] = json.loads(capsys.readouterr().out)["differences"]
+        return found
+
+    assert len(differences([0, 1, 2])) == 3
+    assert max(differences([0, 1, 2])) <= side_by_side.OUTPUTS_WITHIN
+    assert differences([0, 2, 2])[1] > 1e-3  # another variant's answer is told from its own
 
 
 def test_a_bar_for_250_variants_is_not_held_against_a_few() -> None:

@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -25,6 +26,33 @@ def test_a_name_stands_for_what_it_was_last_set_to(names: Names) -> None:
     names.set("local/ct-lungs", A)
     names.set("local/ct-lungs", B)
     assert names.get("local/ct-lungs") == B
+
+
+def test_names_that_are_set_together_are_one_change(names: Names) -> None:
+    names.set("ct-lungs", A)
+    before = names.sequence()
+    names.set_all({"ct-lungs": B, "ct-liver": C})
+    assert names.items() == {"ct-liver": C, "ct-lungs": B}
+    assert names.rollback_target("ct-lungs") == A
+    assert names.sequence() == before + 1
+    names.set_all({"ct-lungs": B, "ct-liver": C})
+    assert names.sequence() == before + 1
+
+
+def test_of_names_that_are_set_together_none_is_set_where_one_fails(
+    names: Names, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = Names._append
+
+    def failing(self: Names, connection: Any, name: str, *rest: Any, **more: Any) -> None:
+        append(self, connection, name, *rest, **more)
+        if name == "second":
+            raise StoreUnavailable("gone")
+
+    monkeypatch.setattr(Names, "_append", failing)
+    with pytest.raises(StoreUnavailable):
+        names.set_all({"first": A, "second": B})
+    assert names.items() == {}
 
 
 def test_names_survive_their_process(tmp_path: Path) -> None:

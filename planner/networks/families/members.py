@@ -84,15 +84,29 @@ def compare(
     if own_bytes > (1 - SHARED) * all_bytes:
         return None
     most_stored = PRIVATE * sum(tensor.nbytes for tensor in structure.tensors.values())
+    for name in _differing(names, structure, base, tensors, differs):
+        if not _kept_large(found, name, filters.get(name), base, tensors):
+            found.kept[name], found.stored[name] = "stored", tensors[name].nbytes
+            if sum(found.stored.values()) > most_stored:
+                return None
+    lifted |= _moved_factors(found, filters, base, tensors)
+    found.lifted = [name for name in small if name in lifted]
+    return found
+
+
+def _differing(
+    names: Iterable[str],
+    structure: Structure,
+    base: Base,
+    tensors: Mapping[str, Array],
+    differs: Callable[[str], None],
+) -> list[str]:
+    """Large tensors that are not the base's, all of them before any is looked at more closely."""
+    found = []
     for name in names:
         if is_large(structure, name) and not equal(base.tensors[name], tensors[name]):
             differs(name)
-            if not _kept_large(found, name, filters.get(name), base, tensors):
-                found.kept[name], found.stored[name] = "stored", tensors[name].nbytes
-                if sum(found.stored.values()) > most_stored:
-                    return None
-    lifted |= _moved_factors(found, filters, base, tensors)
-    found.lifted = [name for name in small if name in lifted]
+            found.append(name)
     return found
 
 

@@ -1,5 +1,6 @@
 """Registering: a network enters the store, against the base it is a variant of. No session is built."""
 
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -40,6 +41,9 @@ _Bytes = TypeVar("_Bytes", bound=BytesLike)
 
 _THREADS = 4  # more than cores: writing waits for the disk
 
+_HASHING = max(1, min(4, len(os.sched_getaffinity(0)) - 1))
+"""Threads that hash. One core is left to comparing, which what is written last waits for."""
+
 _COMPARED = 3
 """Bases that a network is compared with in full, at most: the nearest by fingerprint."""
 
@@ -77,8 +81,12 @@ def register(
     candidate = _Candidate(opened)
 
     def in_turn(*, may_be_base: bool) -> Registration | None:
-        with turn(store), ThreadPoolExecutor(_THREADS) as threads:
-            done = _Registering(store, candidate, threads).run(may_be_base)
+        with (
+            turn(store),
+            ThreadPoolExecutor(_THREADS) as threads,
+            ThreadPoolExecutor(_HASHING) as hashing,
+        ):
+            done = _Registering(store, candidate, threads, hashing).run(may_be_base)
             if done is not None and name:
                 store.names.set(name, done.network)
             return done
@@ -109,8 +117,14 @@ class _Candidate:
 class _Registering:
     """One registration, within a turn of the store."""
 
-    def __init__(self, store: Store, candidate: _Candidate, threads: ThreadPoolExecutor) -> None:
-        self._store, self._new, self._threads = store, candidate, threads
+    def __init__(
+        self,
+        store: Store,
+        candidate: _Candidate,
+        threads: ThreadPoolExecutor,
+        hashing: ThreadPoolExecutor,
+    ) -> None:
+        self._store, self._new, self._threads, self._hashing = store, candidate, threads, hashing
         self._reader = NetworkReader(store.objects, store.names)
         self._hashes = candidate.hashes
 
@@ -162,22 +176,23 @@ class _Registering:
             exact=found.exact,
             tolerance=found.tolerance,
         )
-        record = variant.to_bytes()
         exact, imported = self._imported(digest, found, packing.result(), weights)
+        records = {
+            **self._grown(network, found),
+            **exact,
+            variant_name(digest.sha256): variant.to_bytes(),
+        }
+        named = {name: Digest.of(data) for name, data in records.items()}
         stored = {weights[name]: raw_bytes(self._new.tensors[name]) for name in found.stored}
         written: dict[Digest, BytesLike] = {
             **objects,
             **extra,
-            **_by_digest(record),
-            **exact,
+            **{named[name]: data for name, data in records.items()},
             **imported,
             **stored,
         }
         added = put_missing(self._store, written, self._threads)
-        for named in exact:
-            self._store.names.set(exact_name(digest.sha256), named)
-        added += self._grow(network, found)
-        self._store.names.set(variant_name(digest.sha256), Digest.of(record))
+        self._store.names.set_all(named)  # together: each costs a wait for the disk
         kept = Counter[str](found.kept.values()) + Counter({"lifted": len(found.lifted)})
         return Registration(digest, network, dict(kept), False, added)
 
@@ -215,33 +230,29 @@ class _Registering:
             return read_base(self._reader, network, self._new.structure, self._new.filters)
         return None
 
-    def _grow(self, base: Digest, found: Comparison) -> int:
+    def _grown(self, base: Digest, found: Comparison) -> dict[str, bytes]:
+        """The record of the base's family by its name, if this member makes it another."""
         name = family_name(self._new.structure_sha256, base.sha256)
         named = self._store.names.get(name)
         assert named is not None  # `_base` found it, and the turn is ours
         family: Family = self._reader.read(named, Family)
         grown = with_member(family, found, self._new.structure)
-        if grown == family:
-            return 0
-        data = grown.to_bytes()
-        self._store.names.set(name, self._store.objects.put(data))
-        return len(data)
+        return {} if grown == family else {name: grown.to_bytes()}
 
     def _imported(
         self, network: Digest, found: Comparison, pack: "_Pack", weights: Mapping[str, Digest]
-    ) -> tuple[dict[Digest, bytes], dict[Digest, BytesLike]]:
-        """The `Exact` of an inexact variant, and the objects it names; nothing for an exact one."""
+    ) -> tuple[dict[str, bytes], dict[Digest, BytesLike]]:
+        """The `Exact` of an inexact variant by its name, and what it refers to; nothing for an exact one."""
         if found.exact:
             return {}, {}
-        residual = _by_digest(pack.data)
         record = Exact(
             network=str(network),
-            residual="".join(map(str, residual)),
+            residual="".join(map(str, pack.objects)),
             bits=pack.bits,
             tensors={name: str(weights[name]) for name in found.whole},
         )
         whole = {weights[name]: raw_bytes(self._new.tensors[name]) for name in found.whole}
-        return _by_digest(record.to_bytes()), {**residual, **whole}
+        return {exact_name(network.sha256): record.to_bytes()}, {**pack.objects, **whole}
 
     def _start_hashing(self, name: str) -> None:
         self._hash_of(name)
@@ -249,7 +260,7 @@ class _Registering:
     def _hash_of(self, name: str) -> Future[Digest]:
         """Hashing lets other threads run: it goes on while tensors are compared."""
         if name not in self._hashes:
-            self._hashes[name] = self._threads.submit(Digest.of, raw_bytes(self._new.tensors[name]))
+            self._hashes[name] = self._hashing.submit(Digest.of, raw_bytes(self._new.tensors[name]))
         return self._hashes[name]
 
     def _own_weights(self) -> str:
@@ -266,11 +277,11 @@ def _by_digest(data: _Bytes) -> dict[Digest, _Bytes]:
 class _Pack:
     """See `Exact.residual` and `Exact.bits`."""
 
-    data: BytesLike
+    objects: dict[Digest, BytesLike]
     bits: dict[str, int]
 
 
 def _residuals_of(found: Comparison) -> _Pack:
     bits = {name: bits_of(residual) for name, residual in found.residual.items()}
     pieces = [packed_residual(residual, bits[name]) for name, residual in found.residual.items()]
-    return _Pack(np.concatenate(pieces).data if pieces else b"", bits)
+    return _Pack(_by_digest(np.concatenate(pieces).data if pieces else b""), bits)

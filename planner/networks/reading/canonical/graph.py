@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -58,7 +59,7 @@ class Graph:
     def type_of(self, name: str) -> Type:
         if name in self.constants:
             value = self.constants[name]
-            return Type(value.dtype.name, value.shape)
+            return Type(word_of(value.dtype), value.shape)
         return self.types.get(name, UNKNOWN)
 
     def rank_of(self, name: str) -> int | None:
@@ -135,6 +136,12 @@ class Graph:
             return False
         self.nodes = done
         return True
+
+
+@cache
+def word_of(dtype: np.dtype[Any]) -> str:
+    """The dtype's name, which numpy puts together anew each time it is asked."""
+    return dtype.name
 
 
 def trimmed(names: Iterable[str]) -> list[str]:

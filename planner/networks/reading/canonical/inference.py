@@ -1,5 +1,6 @@
 """What is known of every value's dtype and shape, asked of onnx without handing it the large tensors."""
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -63,12 +64,20 @@ def _lean_model(graph: Graph) -> onnx.ModelProto:
 
 
 def node_proto(node: Node) -> onnx.NodeProto:
-    attributes = {
-        name: helper_tensor(value) if isinstance(value, dict) else value
-        for name, value in node.attributes.items()
-        if value != []
-    }
-    return helper.make_node(node.type, node.inputs, node.outputs, **attributes)
+    return onnx.NodeProto(
+        op_type=node.type,
+        input=node.inputs,
+        output=node.outputs,
+        attribute=[_attribute(name, value) for name, value in node.attributes.items() if value != []],
+    )
+
+
+def _attribute(name: str, value: Any) -> onnx.AttributeProto:
+    if type(value) is int:  # most are, and onnx takes its time to find out
+        return onnx.AttributeProto(name=name, type=onnx.AttributeProto.INT, i=value)
+    if isinstance(value, list) and all(type(number) is int for number in value):
+        return onnx.AttributeProto(name=name, type=onnx.AttributeProto.INTS, ints=value)
+    return helper.make_attribute(name, helper_tensor(value) if isinstance(value, dict) else value)
 
 
 def helper_tensor(value: dict[str, Any]) -> onnx.TensorProto:
@@ -80,11 +89,16 @@ def _info(name: str, dtype: np.dtype[Any], shape: tuple[Dim, ...]) -> onnx.Value
     return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(dtype), list(shape))
 
 
+@cache
+def _word(element: int) -> str:
+    return helper.tensor_dtype_to_np_dtype(element).name
+
+
 def _type(info: onnx.ValueInfoProto, words: set[str]) -> Type:
     declared = info.type.tensor_type
     dtype = None
     if declared.elem_type:
-        dtype = helper.tensor_dtype_to_np_dtype(declared.elem_type).name
+        dtype = _word(declared.elem_type)
     if not declared.HasField("shape"):
         return Type(dtype)
     sizes: list[Dim] = []
