@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from loadtest.benches import variants
@@ -18,13 +19,16 @@ from loadtest.benches.networks import (
     real_families,
     registering,
     side_by_side,
+    window_inside,
 )
 from loadtest.benches.networks.side_by_side import OUTPUTS, Scale, compare, findings, with_verification
 from loadtest.benches.networks.unet import Base
 from loadtest.benches.plan import together
 from models.engines.onnxruntime import OnnxSession
+from models.pipeline_file import ZOO
 from object_store.opening import open_store
 from planner.networks.families.known import known_networks
+from tests.networks import run
 
 TINY = Scale(variants=12, black_box_at=(1, 2), sampled=1, rounds=2, channels=(8, 64), side=32)
 
@@ -82,7 +86,14 @@ def programs(count: int) -> dict[str, Any]:
     return {
         "rows": [row] * count,
         "further": {"few": [0.02] * 15, "all": [0.022] * 15},
-        "family": {"bytes": 20e6, "stage_bytes": 15e6, "empty_bytes": 40e6, "seconds": seconds},
+        "family": {
+            "bytes": 9e6,
+            "engine_bytes": 11e6,
+            "stage_bytes": 6e6,
+            "empty_bytes": 40e6,
+            "worker_bytes": 90e6,
+            "seconds": seconds,
+        },
         "tuned": {"bytes_at": {"10": 100e6, "20": 150e6, "40": 250e6}, "first_answer_s": [0.2]},
         "turns": [{"seconds": {"lightbox": [0.1], "dedicated": [0.1]}, "difference": 1e-6}],
         "answered": [1e-6] * count,
@@ -114,6 +125,11 @@ def test_sessions_that_were_not_opened_are_extrapolated_along_a_line() -> None:
     memory = found.figures["memory of all variants, against tuned sessions"]
     assert memory.baseline == pytest.approx(50 + 5 * 250)
     assert bars(found)["memory of tuned sessions / ours"].measured == "65 x"
+
+
+def test_an_empty_worker_has_no_engine_loaded_and_what_that_takes_counts(tmp_path: Path) -> None:
+    found = side_by_side._program("empty", tmp_path)
+    assert found["worker_bytes"] > found["engine_bytes"] > 1e6
 
 
 def test_both_series_of_readings_are_told() -> None:
@@ -290,3 +306,15 @@ def test_the_benches_of_families_measure_both_kinds_of_export(monkeypatch: pytes
     variants.run(True, quiet)
     fold.run(False, quiet)
     assert asked == [(Scale.of(True), False), (Scale.of(False), True)]
+
+
+def test_the_window_in_the_graph_computes_what_the_kernel_and_the_graph_do() -> None:
+    found = window_inside.run(True, lambda text: None)
+    (figure,) = found.figures.values()
+    assert figure.baseline is not None
+    model = onnx.load(ZOO / f"{window_inside.NETWORK}.onnx")
+    hu = np.random.default_rng(1).uniform(-1500, 1500, (1, 1, 32, 32)).astype(np.float32)
+    scaled = (np.clip(hu, window_inside.LOW, window_inside.HIGH) - window_inside.LOW) / np.float32(1400)
+    (theirs,) = run(model, {"input": scaled})
+    (ours,) = run(window_inside.windowed(model), {"window.hu": hu})
+    np.testing.assert_allclose(ours, theirs, atol=1e-4)

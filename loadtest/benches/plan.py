@@ -1,19 +1,19 @@
-"""Shared parts of networks, upsample-argmax, what compiling costs, and real networks through planning."""
+"""Shared parts of networks, upsample-argmax, windows, compiling, and real networks through planning."""
 
 from collections.abc import Callable, Sequence
 
 from loadtest.benches import backbone, upsample
 from loadtest.benches.figures import Findings
-from loadtest.benches.networks import compiling, real_families
+from loadtest.benches.networks import compiling, real_families, window_inside
 from loadtest.benches.say import Say
 
 Part = Callable[[bool, Say], Findings]
 
 
 def run(quick: bool, say: Say) -> Findings:
-    """All four. Raises: FileNotFoundError without the real data, before anything is measured."""
+    """All five. Raises: FileNotFoundError without the real data, before anything is measured."""
     real_families.require_data()
-    parts: Sequence[Part] = (backbone.run, _upsampling, compiling.run, real_families.run)
+    parts: Sequence[Part] = (backbone.run, _upsampling, window_inside.run, compiling.run, real_families.run)
     return together([part(quick, say) for part in parts])
 
 
