@@ -1,4 +1,8 @@
-"""Golden cases: run a plan on inputs whose answer is known, here and now, and record how it went."""
+"""Golden cases: run a plan on inputs whose answer is known, here and now, and record how it went.
+
+Each case has bounds of memory and time (planner.golden_apart); one that does not keep within them is no case
+that failed, which would be recorded, but ends the check: the next one would take as long again.
+"""
 
 import io
 import math
@@ -11,7 +15,7 @@ import numpy as np
 
 from models.errors import InputRefused
 from models.golden import ExpectedOutput, GoldenCase, golden_case
-from models.operators.base import KernelContext, Resources
+from models.operators.base import KernelContext
 from models.values import LabelMap, Measurements, Series, Value
 from object_store.digest import Digest
 from object_store.opening import Store
@@ -19,13 +23,15 @@ from planner.binding import Binding, stored_binding
 from planner.canonical import canonical_json
 from planner.errors import Unreadable
 from planner.execute import OperatorFrom, operator_of, run_plan
+from planner.golden_apart import case_apart, resources_of
 from planner.machine import machine_id
 from planner.names import BINDING, check_name
+from planner.networks.apart_child import Bounds
 from planner.networks.joint import networks_of
 from planner.overlap import Truth, dice
 from planner.plan import Plan, PlannedOutput
-from planner.resources import StoreResources
 from planner.stored_series import materialised
+from planner.told import told
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,14 +82,19 @@ def check_plan(
     plan: Plan,
     operators: OperatorFrom = operator_of,
     checked: Checked = lambda title: None,
+    bounds: Bounds | None = None,
 ) -> CheckReport:
-    """Run every golden case of the plan as the store's binding says, and record the report in the store."""
+    """Run every golden case of the plan as the store's binding says, and record the report in the store.
+
+    operators: must be picklable. bounds: of one case; default: those of planner.golden_apart.
+    Raises: NotChecked, naming case, step and bound, where a case had to be stopped; KernelError; StoreError.
+    """
     binding, bound = _bound(store)
-    resources = StoreResources(store.objects.root).under(bound)
+    how = bound.to_bytes() if bound else b""
     findings: list[Finding] = []
     for fields in plan.golden:
         case = golden_case(fields)
-        findings += _check_case(store, plan, case, operators, resources)
+        findings += _check_case(store, plan, case, operators, how, bounds)
         checked(case.title)
     report = CheckReport(
         pipeline=plan.pipeline,
@@ -124,21 +135,34 @@ def _ways(bound: Binding | None, plan: Plan) -> str:
 
 
 def _check_case(
-    store: Store, plan: Plan, case: GoldenCase, operators: OperatorFrom, resources: Resources
+    store: Store,
+    plan: Plan,
+    case: GoldenCase,
+    operators: OperatorFrom,
+    binding: bytes,
+    bounds: Bounds | None,
 ) -> list[Finding]:
     outputs = {output.name: output for output in plan.outputs}
     with tempfile.TemporaryDirectory(prefix="lightbox-check-") as folder:
         series, truth = case_series(store, case, Path(folder))
-        wanted = [n for o in plan.outputs for n in (o.mask, o.measurements) if n is not None]
-        context = KernelContext(resources=resources)
+        how = (store.objects.root, binding, operators)
         try:
-            values = run_plan(plan, series, context, tuple(dict.fromkeys(wanted)), operators)
+            values = case_apart(_computed, plan, case.title, series, *how, bounds=bounds)
         except InputRefused as refused:
             return [_refused(case, refused)]
     findings = []
     for expected in case.expect:
         findings += _check_output(store, case, expected, outputs[expected.output], values, truth)
     return findings
+
+
+def _computed(
+    plan: Plan, series: Series, store: Path, binding: bytes, operators: OperatorFrom
+) -> dict[str, Value]:
+    """Masks and measurements of all outputs, by node."""
+    wanted = [n for o in plan.outputs for n in (o.mask, o.measurements) if n is not None]
+    context = KernelContext(resources=resources_of(store, binding))
+    return run_plan(plan, series, context, tuple(dict.fromkeys(wanted)), told(operators))
 
 
 def case_series(store: Store, case: GoldenCase, folder: Path) -> tuple[Series, Truth | None]:

@@ -2,6 +2,12 @@
 
 Time is CPU time of one thread that runs (others may use the machine), the median of a few runs, from mapping
 the inputs to the results in shared memory; memory is the peak of one run beyond its inputs.
+
+A stage that does not keep within bounds on a phantom (a stranger's network may never end, or ask for more
+memory than there is) is stopped. It keeps the default cost, a warning names the step and the reason, and the
+pipeline is compiled all the same: a phantom is not the input that the network was made for, and this machine,
+or what else runs on it, may be to blame. Whether a pipeline is fit to be served is for its golden cases to
+say, which refuse it by name (planner.check). It is not tried anew on later phantoms, or when compiled again.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +26,7 @@ from planner.machine import machine_facts, machine_id
 from planner.measuring.fit import Sample, fitted
 from planner.measuring.walk import Thoroughness, processes_for, samples_on
 from planner.names import costs_name
+from planner.networks.apart_child import Bounds
 from planner.networks.joint import networks_of
 from planner.plan import SOURCE, Node, Plan
 
@@ -36,8 +43,14 @@ factors (to 2.5 mm at most) leaves the most; there the patient also fills the im
 48 images are two parts of a series. 32 are 34 MB as float32: more than caches hold, and the C library asks
 the kernel for every array anew."""
 
-THOROUGH = Thoroughness(repeats=7, enough_s=4.0, tile_repeats=7, all_cores=True)
-QUICK = Thoroughness(repeats=3, enough_s=0.02, tile_repeats=1, all_cores=False)
+QUICK_BOUNDS = Bounds(seconds=300.0, bytes=32 << 30)
+"""Of one stage on one phantom while compiling. Guesses: the slowest of ours takes 5 s, and five folds of a
+large 3D network on one thread take minutes. There are never more bytes than the machine lends."""
+THOROUGH_BOUNDS = Bounds(seconds=1800.0, bytes=32 << 30)
+"""Likewise for `lightbox calibrate`, which runs each stage some ten times as often."""
+
+THOROUGH = Thoroughness(repeats=7, enough_s=4.0, tile_repeats=7, all_cores=True, bounds=THOROUGH_BOUNDS)
+QUICK = Thoroughness(repeats=3, enough_s=0.02, tile_repeats=1, all_cores=False, bounds=QUICK_BOUNDS)
 """While compiling: whoever waits for that has asked for something else."""
 
 Progress = Callable[[str], None]
@@ -57,6 +70,7 @@ def measured_costs(
     operators: OperatorFrom = operator_of,
     measured: Progress = lambda name: None,
     phantoms: Sequence[PhantomSpec] = PHANTOMS,
+    thoroughness: Thoroughness = QUICK,
 ) -> Costing:
     """Gives stages their costs: those remembered for this machine model, else measured now.
 
@@ -69,7 +83,14 @@ def measured_costs(
         keys = cost_keys(binding, nodes)
         if new := {key: stage for stage, key in keys.items() if key not in known}:
             found = measure(
-                store.objects.root, binding, nodes, set(new.values()), operators, measured, phantoms=phantoms
+                store.objects.root,
+                binding,
+                nodes,
+                set(new.values()),
+                operators,
+                measured,
+                phantoms=phantoms,
+                thoroughness=thoroughness,
             )
             known |= {key: found[stage] for key, stage in new.items()}
             remember(store, known)
@@ -148,11 +169,13 @@ def measure(
     phantoms: Sequence[PhantomSpec] = PHANTOMS,
     thoroughness: Thoroughness = QUICK,
 ) -> dict[str, CostModel]:
-    """Costs of the stages whose ids are `wanted`; one that fails on the phantoms keeps the default cost.
+    """Costs of the stages whose ids are `wanted`; one that fails on the phantoms, or had to be stopped,
+    keeps the default cost.
 
     Networks run as the binding says. operators: must be picklable.
     """
     samples: dict[str, list[Sample]] = {stage_id: [] for stage_id in wanted}
+    stopped: set[str] = set()
     with processes_for(binding, nodes, operators) as processes:
         for place, spec in enumerate(phantoms):
             found = samples_on(
@@ -165,7 +188,8 @@ def measure(
                 thoroughness=thoroughness if place == 0 else thoroughness.without_networks,
                 operators=operators,
                 measured=measured,
+                stopped=stopped,
             )
             for stage_id, sample in found.items():
                 samples[stage_id].append(sample)
-    return {stage_id: fitted(points) for stage_id, points in samples.items()}
+    return {stage_id: fitted(() if stage_id in stopped else points) for stage_id, points in samples.items()}

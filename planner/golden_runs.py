@@ -1,7 +1,8 @@
 """A plan's golden cases as ground to try its networks on: what comes before them is computed once.
 
 A case is run in plain fp32 first; its masks are what other ways of running the networks are compared with,
-and what was fed to the networks is what they are calibrated with.
+and what was fed to the networks is what they are calibrated with. It is run within bounds, in another process
+(planner.golden_apart): a network that has come through it takes about as much on the same input again.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,11 +19,13 @@ from models.golden import GoldenCase, golden_case
 from models.operators.base import KernelContext, NetworkSession, Resources
 from models.values import LabelMap, Series, Value
 from object_store.opening import Store
+from planner.binding import Binding
 from planner.check import case_series
 from planner.execute import OperatorFrom, operator_of, run_stage
+from planner.golden_apart import case_apart, resources_of
 from planner.networks.joint import networks_of
 from planner.plan import SOURCE, Node, Plan
-from planner.resources import StoreResources
+from planner.told import told
 
 Array = NDArray[Any]
 
@@ -56,21 +59,31 @@ class GoldenRun:
         """The masks by output, with networks as `resources` give them. Raises: InputRefused; KernelError."""
         return _masks(self._plan, self._nodes, self._values, resources, self._operators)
 
+    def masks_apart(self, store: Path, binding: Binding) -> dict[str, LabelMap]:
+        """The masks by output, with networks as `binding` runs them, computed within bounds.
+
+        Raises: NotChecked, naming case, step and bound; InputRefused; KernelError.
+        """
+        how = (store, binding.to_bytes(), self._operators)
+        return case_apart(_masks_under, self._plan, self.title, self._nodes, self._values, *how)
+
 
 @contextmanager
 def golden_runs(store: Store, plan: Plan, operators: OperatorFrom = operator_of) -> Iterator[list[GoldenRun]]:
     """Every golden case of a plan that has networks, and for each phantom another patient, held out.
 
-    Raises: InputRefused, KernelError where a case cannot be run; StoreError.
+    operators: must be picklable.
+    Raises: InputRefused, KernelError where a case cannot be run; NotChecked, naming case, step and bound,
+    where it had to be stopped; StoreError.
     """
-    resources = StoreResources(store.objects.root)
     with TemporaryDirectory(prefix="lightbox-golden-") as folder:
         runs = []
         for number, (case, held_out) in enumerate(cases_of(plan)):
             place = Path(folder) / str(number)
             place.mkdir()
             series, _ = case_series(store, case, place)
-            runs.append(_run(plan, case.title, held_out, series, resources, operators))
+            how = (store.objects.root, operators)
+            runs.append(case_apart(_run, plan, case.title, case.title, held_out, series, *how))
         yield runs
 
 
@@ -87,17 +100,18 @@ def cases_of(plan: Plan) -> list[tuple[GoldenCase, bool]]:
 
 
 def _run(
-    plan: Plan, title: str, held_out: bool, series: Series, resources: Resources, operators: OperatorFrom
+    plan: Plan, title: str, held_out: bool, series: Series, store: Path, operators: OperatorFrom
 ) -> GoldenRun:
+    resources = resources_of(store, b"")
     before, after = _halves(plan)
     inside = {node.id for node in after}
     needed = tuple(dict.fromkeys(s for n in after for s in n.inputs if s not in inside and s != SOURCE))
     context = KernelContext(resources=resources)
-    found = run_stage(before, {SOURCE: (series,)}, needed, context, operators)
+    found = run_stage(before, {SOURCE: (series,)}, needed, context, told(operators))
     values: dict[str, Sequence[Value]] = {SOURCE: (series,)}
     values.update({node: (value,) for node, value in found.items()})
     watched = _Watched(resources)
-    reference = _masks(plan, after, values, watched, operators)
+    reference = _masks(plan, after, values, watched, told(operators))
     fed = {graph: kept.inputs for graph, kept in watched.fed.items()}
     return GoldenRun(title, held_out, reference, fed, plan, after, values, operators)
 
@@ -116,6 +130,17 @@ def _halves(plan: Plan) -> tuple[tuple[Node, ...], tuple[Node, ...]]:
             behind.add(node.id)
     ordered = wanted[::-1]
     return tuple(n for n in ordered if n.id not in behind), tuple(n for n in ordered if n.id in behind)
+
+
+def _masks_under(
+    plan: Plan,
+    nodes: Sequence[Node],
+    values: Mapping[str, Sequence[Value]],
+    store: Path,
+    binding: bytes,
+    operators: OperatorFrom,
+) -> dict[str, LabelMap]:
+    return _masks(plan, nodes, values, resources_of(store, binding), told(operators))
 
 
 def _masks(

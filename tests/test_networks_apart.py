@@ -28,8 +28,8 @@ from planner.networks.families.verify import verify_variant
 from serving.cli.main import app
 from tests.canonical_networks import unet as opened_unet
 from tests.conftest import REPOSITORY
+from tests.hostile_networks import CASES
 from tests.networks import unet
-from tests.test_networks_read import CASES
 
 NARROW = Bounds(seconds=60.0, bytes=128 << 20)
 SHORT = Bounds(seconds=1.0, bytes=8 << 30)
@@ -57,6 +57,22 @@ def failing(kind: str) -> None:
 
 def filled(megabytes: int) -> int:
     return int(np.ones(megabytes << 17).sum())
+
+
+def saying(*words: str) -> None:
+    for word in words:
+        apart_child.doing(word)
+    time.sleep(60)
+
+
+def arrays() -> dict[str, NDArray[Any]]:
+    return {"large": np.arange(1 << 20), "none": np.zeros(0), "turned": np.arange(6).reshape(2, 3).T}
+
+
+def without_limits() -> int:
+    """As where a system has none for address space."""
+    apart_child._ADDRESS_SPACE = None
+    return os.getpid()
 
 
 def worn() -> int:
@@ -107,6 +123,43 @@ def test_too_much_time_is_said_and_the_next_call_is_answered() -> None:
     assert apart(doubled, np.ones(1))[0].tolist() == [2.0]
 
 
+def test_what_the_call_last_said_that_it_is_at_is_told_if_it_is_stopped() -> None:
+    with pytest.raises(NotBorne) as failed:
+        apart(saying, "first", "second", bounds=SHORT)
+    assert failed.value.doing == "second"
+    with pytest.raises(NotBorne) as failed:
+        apart(time.sleep, 60, bounds=SHORT)
+    assert failed.value.doing == ""
+
+
+def test_nobody_is_told_what_a_process_is_at_that_nobody_asked() -> None:
+    apart_child.doing("anything")
+
+
+def test_arrays_come_back_as_they_were_and_may_be_written_to() -> None:
+    found = apart(arrays)
+    for name, array in arrays().items():
+        assert np.array_equal(found[name], array)
+        assert found[name].dtype == array.dtype
+        assert found[name].flags.writeable
+
+
+def test_where_memory_has_no_limit_calls_are_answered_and_time_still_has_one() -> None:
+    process = apart(without_limits)
+    assert apart(filled, 300, bounds=NARROW) == 300 << 17
+    assert apart(os.getpid) == process
+    with pytest.raises(NotBorne, match="did not come to an end"):
+        apart(time.sleep, 60, bounds=SHORT)
+    with pytest.raises(NotBorne, match="of memory"):  # another process, which has one
+        apart(filled, 300, bounds=NARROW)
+
+
+def test_a_call_is_not_lent_more_memory_than_the_machine_has() -> None:
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert Bounds(seconds=1.0, bytes=1 << 60).here() == Bounds(seconds=1.0, bytes=int(memory * 0.75))
+    assert NARROW.here() == NARROW
+
+
 @pytest.mark.parametrize("number", [signal.SIGSEGV, signal.SIGABRT, signal.SIGKILL])
 def test_a_crash_is_said_by_its_signal_and_the_next_call_is_answered(number: signal.Signals) -> None:
     with pytest.raises(NotBorne, match=number.name) as failed:
@@ -144,10 +197,11 @@ def test_the_process_ends_with_the_one_that_asked() -> None:
 
 
 def saved(folder: Path, name: str, nodes: list[Any]) -> Path:
-    """A network from a picture x of any size to one number y."""
+    """A network from a picture x of any size to three equal numbers y."""
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 1, "h", "w"])
-    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 1, 1, 1])
-    nodes = [*nodes, helper.make_node("ReduceMax", [nodes[-1].output[0]], ["y"], keepdims=1)]
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 3, 1, 1])
+    nodes = [*nodes, helper.make_node("ReduceMax", [nodes[-1].output[0]], ["most"], keepdims=1)]
+    nodes.append(helper.make_node("Concat", ["most"] * 3, ["y"], axis=1))
     model = helper.make_model(
         helper.make_graph(nodes, name, [x], [y]), opset_imports=[helper.make_opsetid("", 17)]
     )
@@ -183,7 +237,8 @@ def lightbox(store: Path, *words: str) -> Result:
 def pipeline(folder: Path, network: Path) -> str:
     path = folder / "mine.yaml"
     path.write_text(
-        f"extends: ct-lungs-net\npipeline: mine\nsteps: {{net: {{graph: {network}, input: x}}}}\ngolden: ~\n",
+        "extends: ct-lungs-net\npipeline: mine\n"
+        f"steps: {{net: {{graph: {network}, input: x, batch: 1}}}}\ngolden: ~\n",
         encoding="utf-8",
     )
     return str(path)
@@ -229,7 +284,7 @@ def test_no_hostile_file_gets_past_adding_a_network_and_a_good_one_beside_them_d
     for file, reason, line in zip(files, bad.values(), told, strict=True):
         assert line.startswith(f"not taken: {file.name}: ")
         assert line.endswith(f"({reason})")
-    assert "1 networks" in added.stdout
+    assert "1 network," in added.stdout
 
 
 @pytest.mark.parametrize("name", ["a file cut short", "a tiled constant", "data above the folder", "noise"])

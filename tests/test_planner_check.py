@@ -10,7 +10,7 @@ import pytest
 
 from models.errors import PipelineError
 from models.golden import GoldenCase, golden_case, golden_fields
-from models.operators.base import KernelContext
+from models.operators.base import KernelContext, Operator
 from models.phantom import SEGMENTS, PhantomSpec, make_phantom, phantom_series
 from models.pipeline import Pipeline, SegmentCode, Step
 from models.values import LabelMap, Value
@@ -19,6 +19,7 @@ from object_store.opening import Store, open_store
 from planner.check import CheckReport, check_plan, recorded_check
 from planner.live import compiled_plan
 from planner.overlap import Truth, dice
+from planner.plan import Node
 from planner.stored_series import materialised, store_series
 from tests.fake_operators import FAKES, FakeStack, FakeThreshold
 from tests.planner_cases import compile_fakes, fake_operator, things
@@ -34,6 +35,11 @@ class PhantomStack(FakeStack):
 
     def apply(self, inputs: Sequence[Value], context: KernelContext) -> Value:
         return make_phantom(SPEC).volume
+
+
+def phantom_operator(node: Node) -> Operator:
+    """Found by name in the process that computes the cases, as everything that goes there."""
+    return PhantomStack() if node.operator == PhantomStack.name else fake_operator(node)
 
 
 @pytest.fixture
@@ -67,7 +73,7 @@ def bones(dice_at_least: float, voxels: float, tolerance: float) -> Pipeline:
 def checked(store: Store, pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> tuple[Digest, CheckReport]:
     monkeypatch.setitem(FAKES, "stack", PhantomStack)
     (compiled,) = compile_fakes(store, [pipeline])
-    return compiled.digest, check_plan(store, compiled.digest, compiled.plan, fake_operator)
+    return compiled.digest, check_plan(store, compiled.digest, compiled.plan, phantom_operator)
 
 
 def test_right_numbers_pass_and_the_report_is_remembered(

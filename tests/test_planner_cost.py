@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -23,13 +23,14 @@ from planner.bind import bind, without_measuring
 from planner.binding import Binding, CostModel, Stage
 from planner.calibration import calibrate, predictions
 from planner.compile import compile_pipelines
-from planner.cost import cost_keys, measured_costs, remember, remembered_costs
+from planner.cost import QUICK, cost_keys, measured_costs, remember, remembered_costs
 from planner.errors import UnknownPipeline
 from planner.live import current_binding
 from planner.measuring.fit import PEAK_SLACK_BYTES, Sample, fitted, within_margin
 from planner.measuring.tiles import Heard, tile_cost
 from planner.memory import arrays_of, give_back_freed, peak_bytes_of
 from planner.names import costs_name, plan_name
+from planner.networks.apart_child import Bounds
 from planner.networks.records import BoundNetwork, Gated
 from planner.plan import SOURCE, Node
 from planner.stages import UNMEASURED
@@ -58,9 +59,27 @@ class FakeDying(FakeAdd):
         os._exit(1)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FakeEndless(FakeAdd):
+    name: ClassVar[str] = "endless"
+
+    def apply(self, inputs: list[Value], context: KernelContext) -> Value:  # type: ignore[override]
+        while True:
+            pass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FakeGreedy(FakeAdd):
+    name: ClassVar[str] = "greedy"
+
+    def apply(self, inputs: list[Value], context: KernelContext) -> Value:  # type: ignore[override]
+        np.empty(2 << 30, np.uint8)
+        raise AssertionError("nobody may have so much")
+
+
 def failing_operator(node: Node) -> Operator:
     """Found by name in the measuring process, as everything that goes there."""
-    own = {"failing": FakeFailing, "dying": FakeDying}
+    own = {kind.name: kind for kind in (FakeFailing, FakeDying, FakeEndless, FakeGreedy)}
     if node.operator in own:
         return own[node.operator].from_parameters(node.parameters)
     return fake_operator(node)
@@ -91,13 +110,27 @@ def test_every_stage_is_measured_once(store: Store) -> None:
     assert first.items() <= remembered_costs(store).items()
 
 
-@pytest.mark.parametrize("kind", [FakeFailing, FakeDying])
+@pytest.mark.parametrize(
+    ("kind", "why"),
+    [
+        (FakeFailing, ""),
+        (FakeDying, "the process that ran it ended by exit code 1"),
+        (FakeEndless, "it did not come to an end in 2 s"),
+        (FakeGreedy, "it needs more than 1.0 GiB of memory"),
+    ],
+)
 def test_a_stage_that_fails_on_the_phantom_and_those_after_it_keep_the_default(
-    store: Store, kind: type[FakeAdd], monkeypatch: pytest.MonkeyPatch
+    store: Store,
+    kind: type[FakeAdd],
+    why: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    """One that had to be stopped is named, once, as it is not tried on the phantoms after that one."""
     monkeypatch.setitem(FAKES, kind.name, kind)
     failing = things(steps=[Step(name="lifted", operator=kind(amount=1.0), inputs=("volume",))])
-    costing = measured_costs(store, failing_operator, phantoms=TINY)
+    narrow = replace(QUICK, bounds=Bounds(seconds=2.0, bytes=1 << 30))
+    costing = measured_costs(store, failing_operator, phantoms=TINY, thoroughness=narrow)
     compile_fakes(store, [failing], costing=costing)
     measured = {name: cost.measured for name, cost in costs(store).items()}
     assert measured == {
@@ -107,6 +140,9 @@ def test_a_stage_that_fails_on_the_phantom_and_those_after_it_keep_the_default(
         "measure": False,
         "encode_seg": False,
     }
+    told = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    said = f"things: step lifted was stopped while its cost was measured on a phantom: {why}"
+    assert [line.partition(";")[0] for line in told] == ([said] if why else [])
 
 
 def test_costs_of_an_older_method_are_measured_again(store: Store) -> None:

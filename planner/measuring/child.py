@@ -27,14 +27,18 @@ from planner.measuring.job import JOB
 from planner.measuring.tiles import ListeningResources, tile_cost
 from planner.measuring.work import Failed, Measured, Work
 from planner.memory import arrays_of, give_back_freed, peak_bytes_of
+from planner.networks.apart_child import Answer, asked_by, bounded, doing, offered_first, out_of_memory
 from planner.networks.joint import networks_of
 from planner.plan import SOURCE
 from planner.resources import StoreResources
 from planner.shared_values import SharedValue, read_value, write_value
+from planner.told import told
 
 
 def measure_in_child(connection: Connection) -> None:
-    """The process: an answer, Measured or Failed, to each Work, until the other end is closed."""
+    """The process: an Answer, Measured or Failed, to each Work, until the other end is closed."""
+    offered_first()
+    asked_by(connection)
     gc.freeze()  # else every collection walks, and so copies, all that the fork server has imported
     met: set[tuple[str, ...]] = set()
     while True:
@@ -43,12 +47,14 @@ def measure_in_child(connection: Connection) -> None:
         except EOFError:
             return
         try:
-            answer: Measured | Failed = measured(work, met)
+            with bounded(work.bounds):
+                answer: Measured | Failed = measured(work, met)
         except (
             Exception
         ) as error:  # kernels are foreign code: one that cannot take the phantom is not measured
-            answer = Failed(type(error).__name__)
-        connection.send(answer)
+            stopped = work.bounds.too_much_memory if out_of_memory(error) else ""
+            answer = Failed(type(error).__name__, stopped)
+        Answer(answer).send(connection)
 
 
 def measured(work: Work, met: set[tuple[str, ...]]) -> Measured:
@@ -107,6 +113,7 @@ class _Stage:
             for module in self.work.operators(node).imports:
                 import_module(module)
             for graph in networks_of(node):
+                doing(node.step)
                 self.resources.network(graph)
 
     def peak_and_results(self) -> tuple[int, float, dict[str, tuple[SharedValue, ...]]]:
@@ -164,7 +171,7 @@ class _Stage:
 
     def _run(self, inputs: dict[str, tuple[Value, ...]]) -> dict[str, Value]:
         context = KernelContext(resources=self.resources, job=JOB, series=self.work.series)
-        return run_stage(self.work.nodes, inputs, self.work.gives, context, self.work.operators)
+        return run_stage(self.work.nodes, inputs, self.work.gives, context, told(self.work.operators))
 
     def _written(self, values: dict[str, Value]) -> list[tuple[str, SharedValue]]:
         return [

@@ -2,18 +2,24 @@
 
 An arena that a graph's session has grown, or libraries that were loaded for it, stay with a process; what
 numpy and the C library leave behind is given back before each run (planner.measuring.child).
+
+Nobody knows what a stranger's network does: a process is stopped when it does not keep within the bounds of
+what it was asked, and the next stage gets another. How memory is bounded: planner.networks.apart_child.
 """
 
 import multiprocessing
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext, ForkServerProcess
 
 from planner.measuring.child import measure_in_child
 from planner.measuring.work import Failed, Measured, Work
+from planner.networks.apart import ended
+from planner.networks.apart_child import Answer, Bounds
 
 _ONE_THREAD = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -41,20 +47,17 @@ class Processes:
             process = _Process(self._context)
             answer = process.answer(work)
             process.end()
-            return answer or _DIED
+            return answer
         self._common = self._common or _Process(self._context)
         answer = self._common.answer(work)
-        if answer is None:
-            self.end()
-        return answer or _DIED
+        if self._common.gone:
+            self._common = None
+        return answer
 
     def end(self) -> None:
         if self._common is not None:
             self._common.end()
             self._common = None
-
-
-_DIED = Failed("process died")
 
 
 class _Process:
@@ -68,17 +71,35 @@ class _Process:
         )
         self._process.start()
         theirs.close()
+        self.gone = False
+        """Whether it has ended without being asked to, or had to be stopped."""
+        self._step = ""
 
-    def answer(self, work: Work) -> Measured | Failed | None:
-        """None: the process is gone (the kernel took it, a library aborted)."""
+    def answer(self, work: Work) -> Measured | Failed:
+        """Failed also if the process is gone then: stopped, taken by the kernel, aborted by a library."""
         try:
             self._connection.send(work)
-            answer: Measured | Failed = self._connection.recv()
+            answer = Answer.received(self._connection, self._hear, work.bounds.seconds)
         except (EOFError, OSError):
-            return None
-        return answer
+            return self._died(work.bounds)
+        if answer is not None:
+            found: Measured | Failed = answer.result
+            return replace(found, step=self._step) if isinstance(found, Failed) else found
+        self._process.kill()
+        self.end()
+        self.gone = True
+        return Failed("process stopped", work.bounds.too_slow, self._step)
+
+    def _hear(self, step: str) -> None:
+        self._step = step
+
+    def _died(self, bounds: Bounds) -> Failed:
+        self.end()
+        self.gone = True
+        return Failed("process died", str(ended(self._process.exitcode or 0, bounds)), self._step)
 
     def end(self) -> None:
+        """Let it end, which takes as long as what it is at. Again: nothing is left to do."""
         self._connection.close()
         self._process.join()
 

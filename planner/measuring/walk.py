@@ -1,5 +1,6 @@
 """Walks stages over phantoms, and has each measured."""
 
+import logging
 import os
 import shutil
 import tempfile
@@ -14,10 +15,13 @@ from planner.binding import IMAGES_PER_PART, Binding, Stage
 from planner.execute import OperatorFrom, operator_of
 from planner.measuring.fit import Sample
 from planner.measuring.processes import Processes, measuring_processes
-from planner.measuring.work import Measured, Work
+from planner.measuring.work import Failed, Measured, Work
+from planner.networks.apart_child import Bounds
 from planner.networks.joint import networks_of
 from planner.plan import SOURCE, Node
 from planner.shared_values import SharedValue
+
+log = logging.getLogger(__name__)
 
 _SPACE_BYTES = 2 << 30
 """Free space that memory-backed folders must have to be used: what stages of the largest phantom leave."""
@@ -33,6 +37,8 @@ class Thoroughness:
     """How often networks are also timed by tiles."""
     all_cores: bool
     """Whether stages with networks are also timed with all cores."""
+    bounds: Bounds
+    """Of measuring one stage on one phantom."""
 
     @property
     def without_networks(self) -> "Thoroughness":
@@ -61,12 +67,16 @@ def samples_on(
     thoroughness: Thoroughness,
     operators: OperatorFrom = operator_of,
     measured: Callable[[str], None] = lambda name: None,
+    stopped: set[str] | None = None,
 ) -> dict[str, Sample]:
     """Samples of the stages whose ids are `wanted`, by id, on one phantom.
 
     Stages that the wanted ones need are computed too; networks run as the binding says. A stage that fails
     on the phantom, and all after it, are missing in the answer. measured: called with the name of each.
+    stopped: ids of stages that had to be stopped on other phantoms, and are not tried again; those that have
+    to be here are added, and a warning says which step it was and why.
     """
+    stopped = set() if stopped is None else stopped
     stages = binding.stages
     how = binding.to_bytes() if binding.networks or binding.joint or binding.fused else b""
     fused = {node for chain in binding.fused for node in chain.nodes}
@@ -78,7 +88,8 @@ def samples_on(
         values: dict[str, tuple[SharedValue, ...]] = {}
         needed = _with_ancestors(stages, wanted)
         for place, stage in enumerate(needed):
-            if all(node in values or node == SOURCE for node in stage.takes):
+            given = all(node in values or node == SOURCE for node in stage.takes)
+            if given and stage.id not in stopped:
                 work = Work(
                     store=store,
                     binding=how,
@@ -93,9 +104,13 @@ def samples_on(
                     enough_s=thoroughness.enough_s,
                     tile_repeats=thoroughness.tile_repeats,
                     all_cores=thoroughness.all_cores,
+                    bounds=thoroughness.bounds.here(),
                 )
                 runs_graphs = any(networks_of(node) or node.id in fused for node in work.nodes)
                 answer = processes.answer(work, alone=runs_graphs)
+                if isinstance(answer, Failed) and answer.stopped:
+                    stopped.add(stage.id)
+                    log.warning("%s", _said(stage, binding, answer))
                 values.update(answer.results)
                 if isinstance(answer, Measured) and stage.id in wanted:
                     found[stage.id] = Sample(
@@ -111,6 +126,15 @@ def samples_on(
                 measured(stage.name)
             _forget(values, needed[place + 1 :])
     return found
+
+
+def _said(stage: Stage, binding: Binding, failed: Failed) -> str:
+    """Which step of which pipelines was not measured, and what becomes of that."""
+    pipelines = ", ".join(sorted({binding.plans[plan] for plan in stage.plans if plan in binding.plans}))
+    return (
+        f"{pipelines}: step {failed.step or stage.name} was stopped while its cost was measured on a "
+        f"phantom: {failed.stopped}; the cost stays a guess until `lightbox calibrate` can tell"
+    )
 
 
 def _parts(stage: Stage, series: Series) -> tuple[Series, ...]:

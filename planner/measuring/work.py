@@ -6,6 +6,7 @@ from pathlib import Path
 from models.values import Series
 from planner.binding import TileCost
 from planner.execute import OperatorFrom
+from planner.networks.apart_child import Bounds
 from planner.plan import Node
 from planner.shared_values import SharedValue
 
@@ -34,6 +35,8 @@ class Work:
     """How often networks are timed by tiles."""
     all_cores: bool
     """Also time a stage with networks with all cores."""
+    bounds: Bounds
+    """Of all of it. What is beyond ends the process."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +53,13 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """The stage could not take the phantom. why: the kind of exception, without its text."""
+    """The stage could not take the phantom. why: the kind of exception, without its text.
+
+    stopped: in words, what ended it from outside (its bounds, a crash); empty where it refused by itself.
+    step: the one that it was at.
+    """
 
     why: str
+    stopped: str = ""
+    step: str = ""
     results: dict[str, tuple[SharedValue, ...]] = field(default_factory=dict)

@@ -29,11 +29,15 @@ are not by what the machine has, so that machines agree on which networks there 
 
 
 class NotBorne(Exception):
-    """The process had to be ended, or ended by itself. reason: a word that a program can compare."""
+    """The process had to be ended, or ended by itself. reason: a word that a program can compare.
 
-    def __init__(self, reason: Cause, message: str) -> None:
+    doing: what the function last said that it is at (planner.networks.apart_child.doing), if it says so.
+    """
+
+    def __init__(self, reason: Cause, message: str, doing: str = "") -> None:
         super().__init__(message)
         self.reason: Cause = reason
+        self.doing = doing
 
 
 def apart(function: Callable[..., T], *arguments: Any, bounds: Bounds | None = None) -> T:
@@ -69,25 +73,28 @@ class _Process:
                 stderr=subprocess.DEVNULL,  # what an engine says as it crashes; the signal tells
             )
         self._connection = Connection(ours.detach())
+        self.doing = ""
+        """What the call that it is at, or was at last, said of itself."""
 
     def answer(self, task: Task) -> Answer:
         """Raises: NotBorne, _Left; the process is gone then."""
+        bounds = task.bounds
+        self.doing = ""
         try:
             task.send(self._connection)
-            if not self._connection.poll(task.bounds.seconds):
-                self.end()
-                raise NotBorne("too-slow", f"it did not come to an end in {task.bounds.seconds:.0f} s")
-            answer: Answer = self._connection.recv()
+            answer = Answer.received(self._connection, self._hear, bounds.seconds)
         except (EOFError, OSError):
             code = self.end(wait_s=10)
             if code == 0:
                 raise _Left from None
-            if code == -signal.SIGALRM:
-                raise NotBorne(
-                    "too-slow", f"it did not come to an end in {task.bounds.seconds:.0f} s"
-                ) from None
-            raise NotBorne("crashes", f"the process that ran it ended by {_said(code)}") from None
+            raise ended(code, bounds, self.doing) from None
+        if answer is None:
+            self.end()
+            raise NotBorne("too-slow", bounds.too_slow, self.doing)
         return answer
+
+    def _hear(self, doing: str) -> None:
+        self.doing = doing
 
     def end(self, wait_s: float = 0.0) -> int:
         """End it, once it had some seconds to do so by itself; its exit code, or minus its signal."""
@@ -121,10 +128,7 @@ class _Processes:
             if answer.error is None:
                 return answer.result
             if isinstance(answer.error, MemoryError):
-                raise NotBorne(
-                    "too-much-memory",
-                    f"it needs more than {task.allowed_bytes / (1 << 30):.1f} GiB of memory",
-                )
+                raise NotBorne("too-much-memory", task.allowed.too_much_memory, process.doing)
             raise answer.error
 
     def end(self) -> None:
@@ -132,6 +136,14 @@ class _Processes:
         if self._kept is not None:
             self._kept.end()
             self._kept = None
+
+
+def ended(code: int, bounds: Bounds, doing: str = "") -> NotBorne:
+    """Why a process that was to keep within bounds has ended. code: its exit code, or minus its signal."""
+    if code == -signal.SIGALRM:
+        return NotBorne("too-slow", bounds.too_slow, doing)
+    perhaps = ", as where memory has run out" if code == -signal.SIGKILL else ""
+    return NotBorne("crashes", f"the process that ran it ended by {_said(code)}{perhaps}", doing)
 
 
 def _said(code: int) -> str:

@@ -23,6 +23,7 @@ from models.engines.assembly import with_external_initialisers
 from models.engines.onnxruntime import OnnxSession
 from models.errors import KernelError
 from planner.networks.apart import NotBorne, apart
+from planner.networks.apart_child import out_of_memory
 from planner.networks.building.build import plain
 from planner.networks.errors import NetworkRefused
 from planner.networks.reading.probing import SIDES, drawn, shapes
@@ -244,12 +245,6 @@ def _runs(session: OnnxSession, opened: Opened) -> Iterator[tuple[Inputs, Sequen
             yield feeds, outputs
     if too_large is not None and not ran:
         raise MemoryError from too_large
-
-
-def out_of_memory(error: KernelError) -> bool:
-    """Whether it is what onnxruntime says where it was not given memory."""
-    said = str(error)
-    return "Failed to allocate memory" in said or "AllocateRawInternal" in said or "bad_alloc" in said
 
 
 def _spread(numbers: Array, spread: float, mean: float) -> Array:
