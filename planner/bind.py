@@ -1,7 +1,8 @@
 """All live plans of a store into one binding: how they are computed on this machine."""
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
 import msgspec
@@ -13,7 +14,7 @@ from object_store.opening import Store
 from planner.binding import Binding, Costing, Stage
 from planner.execute import OperatorFrom, operator_of
 from planner.fusing import fused_chains
-from planner.live import live_plans
+from planner.live import live_plans, served_plans
 from planner.machine import machine_facts
 from planner.names import BINDING
 from planner.networks.bind import (
@@ -25,6 +26,8 @@ from planner.networks.bind import (
     users_of,
 )
 from planner.networks.joint import find_joint
+from planner.networks.judged import deciding
+from planner.networks.records import BoundNetwork
 from planner.plan import Node, Plan
 from planner.stages import Remembered, cut_stages
 
@@ -40,10 +43,14 @@ def bind(
 ) -> Digest:
     """Rebuild the binding over all live plans and those in `also`, and name it; within a `turn` of the store.
 
+    How networks run is decided by the gates of the plans that tenants run and of those in `also`; where
+    there is none of these, by all.
+
     Stages keep the costs measured before. costing: default: measured (planner.cost). Plans of another
     version of Lightbox, which this one cannot read or compute, are left out: others must still be bound.
     """
-    plans = live_plans(store, also)
+    named = tuple(also)
+    plans = live_plans(store, named)
     known = _each_once(operators)
     for name, plan in list(plans.items()):
         why = _hindrance(name, plan, known) if operators is operator_of else cannot_compute(plan, known)
@@ -51,7 +58,10 @@ def bind(
             log.warning("plan %s of %s is left out of the binding: %s", name, plan.pipeline, why)
             del plans[name]
     runs = {digest: _networks(digest, plan) for digest, plan in plans.items()}
-    networks = bound_networks(store, users_of({digest: found.graphs for digest, found in runs.items()}))
+    served = served_plans(store).union(map(str, named))
+    users = users_of({digest: found.graphs for digest, found in runs.items()})
+    networks = bound_networks(store, deciding(users, served))
+    _say_unjudged(networks, plans, served)
     joint = find_joint(_with_several(plans, runs), shared_parts(store, networks))
     stages = cut_stages(plans, known, joint, _STAGES if operators is operator_of else None)
     if costing is None:
@@ -107,6 +117,23 @@ def _networks(digest: str, plan: Plan) -> _Networks:
             len(nodes) > 1 or any(map(runs_several, nodes)),
         )
     return _NETWORKS[digest]
+
+
+def _say_unjudged(
+    networks: Mapping[str, BoundNetwork], plans: Mapping[str, Plan], served: Collection[str]
+) -> None:
+    """Log which of the plans that are served keep a way from being used, as they have not judged it."""
+    waiting = Counter(plan for bound in networks.values() for plan in bound.unjudged if plan in served)
+    if waiting:
+        first = next(iter(sorted(waiting)))
+        log.warning(
+            "faster ways of running networks are not used until %d plans have judged them, at `lightbox "
+            "promote` or `lightbox tune`: %s of %s%s",
+            len(waiting),
+            first,
+            plans[first].pipeline,
+            " and others" if len(waiting) > 1 else "",
+        )
 
 
 def _with_several(plans: Mapping[str, Plan], runs: Mapping[str, _Networks]) -> dict[str, Plan]:

@@ -33,6 +33,11 @@ def live_plans(store: Store, also: Iterable[Digest] = ()) -> dict[str, Plan]:
     return plans
 
 
+def served_plans(store: Store) -> frozenset[str]:
+    """Digests of the plans that tenants run now."""
+    return frozenset(map(str, store.names.items(TENANTS).values()))
+
+
 @lru_cache(maxsize=4096)
 def _plan(store: Path, digest: Digest) -> Plan:
     """A plan never changes, so this process reads and checks it once."""

@@ -8,9 +8,11 @@ from object_store.digest import Digest
 from object_store.errors import NameUnknown
 from object_store.opening import Store
 from planner.bind import bind, cannot_compute
+from planner.binding import Binding
 from planner.errors import CannotCompute, NotChecked, NotPromoted, Unreadable
 from planner.live import compiled_plan, current_binding
 from planner.names import promoted_name
+from planner.networks.joint import networks_of
 from planner.networks.prove import prove
 from planner.plan import Plan, stored_plan
 from planner.turn import turn
@@ -62,11 +64,11 @@ def promote(
         if anew:
             binder(store, (digest,))
         else:
-            _bind_if_needed(store, digest, binder)
+            _bind_if_needed(store, digest, plan, binder)
     if gate is not None and (failures := gate(digest, plan)):
         raise NotChecked(pipeline, failures)
     with turn(store):
-        _bind_if_needed(store, digest, binder)
+        _bind_if_needed(store, digest, plan, binder)
         store.names.set(promoted_name(tenant, pipeline), digest)
         return _promotion(store, tenant, pipeline)
 
@@ -85,9 +87,10 @@ def rollback(
             target = store.names.rollback_target(name)
         except NameUnknown as error:
             raise NotPromoted(tenant, pipeline) from error
-        if why := cannot(stored_plan(store, target)):
+        plan = stored_plan(store, target)
+        if why := cannot(plan):
             raise CannotCompute(pipeline, why)
-        _bind_if_needed(store, target, binder)
+        _bind_if_needed(store, target, plan, binder)
         store.names.rollback(name)
         return _promotion(store, tenant, pipeline)
 
@@ -97,10 +100,18 @@ def _promotion(store: Store, tenant: str, pipeline: str) -> Promotion:
     return Promotion(tenant, pipeline, present.digest, present.set_at)
 
 
-def _bind_if_needed(store: Store, plan: Digest, binder: Binder) -> None:
+def _bind_if_needed(store: Store, digest: Digest, plan: Plan, binder: Binder) -> None:
+    """Bind anew where the binding does not know the plan, or may run its networks in ways by the gates of
+    other plans alone, as those of a plan that nobody ran do not count."""
     try:
         bound = current_binding(store)
     except Unreadable:  # of another version of Lightbox
         bound = None
-    if bound is None or str(plan) not in bound[1].plans:
-        binder(store, (plan,))
+    if bound is None or str(digest) not in bound[1].plans or _has_ways(bound[1], plan):
+        binder(store, (digest,))
+
+
+def _has_ways(binding: Binding, plan: Plan) -> bool:
+    """Whether faster ways of running one of its networks were found, used or not."""
+    bound = (binding.networks.get(graph) for node in plan.nodes for graph in networks_of(node))
+    return any(one and (len(one.choices) > 1 or one.refused or one.unjudged) for one in bound)

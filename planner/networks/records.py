@@ -224,3 +224,6 @@ class BoundNetwork(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     """Ways that were found for its family and that the gate of a pipeline refused."""
     gates: tuple[dict[str, float], ...] = ()
     """What the pipelines that use it asked, where ways were tried: each gate once (fields of Gate)."""
+    unjudged: tuple[str, ...] = ()
+    """Digests of plans that have not judged a way that was found, alone or beside their other networks, so
+    that it is not used; nobody has refused it."""

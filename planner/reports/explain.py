@@ -9,7 +9,7 @@ from planner.errors import UnknownPipeline
 from planner.live import compiled_plan, current_binding
 from planner.networks.adopt import why_opaque
 from planner.networks.compared import is_opened
-from planner.networks.joint import members_of
+from planner.networks.joint import members_of, networks_of
 from planner.plan import Plan
 
 REFERENCE_VOXELS = 128 * 512 * 512
@@ -48,6 +48,16 @@ class OpaqueStep:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UnjudgedStep:
+    """A step whose network could run faster, were it not for plans that have not judged that yet."""
+
+    step: str
+    graph: str
+    plans: tuple[tuple[str, str], ...]
+    """(digest, pipeline) of each of them; it may be the explained plan itself."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Explanation:
     """A pipeline as it is computed on this machine."""
 
@@ -61,6 +71,8 @@ class Explanation:
     stages: tuple[ExplainedStage, ...]
     opaque: tuple[OpaqueStep, ...]
     """In execution order; such a network runs as its author wrote it, and shares nothing."""
+    unjudged: tuple[UnjudgedStep, ...] = ()
+    """In execution order."""
 
     @property
     def seconds(self) -> float:
@@ -106,6 +118,7 @@ def explain(
                 outputs=tuple(output.name for output in plan.outputs),
                 stages=tuple(stages),
                 opaque=tuple(_opaque(store, plan)),
+                unjudged=tuple(_unjudged(plan, binding)),
             )
         )
     return tuple(explained)
@@ -117,6 +130,14 @@ def _opaque(store: Store, plan: Plan) -> Iterator[OpaqueStep]:
             if variant or not is_opened(store, graph):
                 why = why_opaque(store, graph) or "it was compiled before networks were opened"
                 yield OpaqueStep(step=node.step, graph=graph, variant=variant, why=why)
+
+
+def _unjudged(plan: Plan, binding: Binding) -> Iterator[UnjudgedStep]:
+    for node in plan.nodes:
+        for graph in networks_of(node):
+            if (bound := binding.networks.get(graph)) and bound.unjudged:
+                plans = tuple((digest, binding.plans[digest]) for digest in bound.unjudged)
+                yield UnjudgedStep(step=node.step, graph=graph, plans=plans)
 
 
 def together(explanations: Iterable[Explanation]) -> Together:

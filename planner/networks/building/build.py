@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from object_store.digest import Digest
 from object_store.opening import Store
-from planner.networks.building.lift import Lifted, lifted_structure, low_rank_share, takes_low_rank
+from planner.networks.building.lift import Lifted, lifted_structure, takes_low_rank
 from planner.networks.building.pack import packed
 from planner.networks.keeping import NetworkReader, raw_bytes
 from planner.networks.reading.write import model_bytes, to_onnx
@@ -24,12 +24,9 @@ PRECISION_HINTS: dict[tuple[Engine, Precision], dict[str, str]] = {
 }
 """What an engine can be told by words alone; int8 and mixed precision change the graph."""
 
-APPLIED_SHARE = 0.1
-"""Low-rank differences that add at most this share of the filters' multiplications are applied at run time.
-
-Filters that are inputs cannot be packed beforehand, so the time they add is about twice their share; beyond
-that a member that is often asked for is better materialised: a session of its own.
-"""
+LowRank: TypeAlias = Literal["applied", "materialised"]
+"""`applied`: the factors of low-rank differences are inputs of the stage, where it can take them;
+`materialised`: members that have such differences get sessions of their own when they are loaded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +43,12 @@ def build_family(
     *,
     engine: Engine,
     precision: Precision = "fp32",
-    low_rank: Literal["planned", "applied", "materialised"] = "planned",
+    low_rank: LowRank = "applied",
     across: bool | None = None,
 ) -> Digest:
     """Compile a family for one engine, put it in the store and return the build's digest.
 
-    Equal arguments give an equal build, bytes and all. low_rank: `applied` makes the factors of low-rank
-    differences inputs; `materialised` gives members that have such differences sessions of their own when
-    they are loaded; `planned` takes whichever is estimated to be cheaper.
+    Equal arguments give an equal build, bytes and all.
     across: onnxruntime takes a batch of several members in one run (default: no, for on a CPU that is no
     faster than its items, and each of these is 5 % slower); OpenVINO is always fed item by item.
     Raises: ValueError, for a precision that this engine has no words for; StoreError.
@@ -63,7 +58,7 @@ def build_family(
         raise ValueError(f"{engine} has no {precision} by hint")
     reader = NetworkReader(store.objects, store.names)
     structure, tensors = reader.structure(family.base), reader.tensors(family.base)
-    ranks = _applied(structure, family, low_rank)
+    ranks = applicable(structure, family) if low_rank == "applied" else {}
     together = across or engine == "openvino"
     others = sorted({*family.sparse, *family.private, *family.low_rank} - ranks.keys())
     lifted = lifted_structure(structure, tensors, family.lifted, ranks, others=others, across=together)
@@ -150,10 +145,8 @@ def _graph(structure: Structure, small: Mapping[str, NDArray[Any]]) -> bytes:
     return model_bytes(to_onnx(msgspec.structs.replace(structure, tensors=types), arrays))
 
 
-def _applied(structure: Structure, family: Family, how: str) -> dict[str, int]:
-    """Low-rank differences that the stage applies, with their ranks."""
-    ranks = {name: rank for name, rank in family.low_rank.items() if takes_low_rank(structure, name)}
-    if how == "materialised" or len(ranks) < len(family.low_rank):
-        return {}  # a member that needs a session of its own for one tensor needs no factors for the others
-    share = low_rank_share(structure, ranks)
-    return ranks if how == "applied" or share <= APPLIED_SHARE else {}
+def applicable(structure: Structure, family: Family) -> dict[str, int]:
+    """Low-rank differences that a stage can apply while it runs, with their ranks: all of them or none, as a
+    member that needs a session of its own for one tensor needs no factors for the others."""
+    taken = all(takes_low_rank(structure, name) for name in family.low_rank)
+    return dict(family.low_rank) if taken else {}

@@ -82,16 +82,6 @@ def takes_low_rank(structure: Structure, name: str) -> bool:
     return bool(uses) and all(_factorable(op, name) for op in uses)
 
 
-def low_rank_share(structure: Structure, ranks: Mapping[str, int]) -> float:
-    """Multiplications that the differences add, relative to those of the filters they differ from."""
-    plain = sum(prod(structure.tensors[name].shape) for name in ranks)
-    added = sum(
-        rank * (structure.tensors[name].shape[0] + prod(structure.tensors[name].shape[1:]))
-        for name, rank in ranks.items()
-    )
-    return added / plain if plain else 0.0
-
-
 def _lift(edit: Editing, name: str, rows: Collection[str]) -> Parameter:
     uses = edit.readers(name)
     type_ = edit.original.tensors[name]

@@ -24,7 +24,7 @@ from object_store.local import LocalStore
 from object_store.opening import Store
 from planner.names import exact_name, variant_name
 from planner.networks.apart import NotBorne, apart
-from planner.networks.bind import built
+from planner.networks.bind import build_in_fp32
 from planner.networks.families.bases import put_base
 from planner.networks.keeping import NetworkReader, large_tensors, raw_bytes, record_objects
 from planner.networks.reading.probing import SIDES, drawn, shapes
@@ -167,7 +167,7 @@ def _member(store: Store, variant: Variant) -> tuple[str, str, str]:
     reader = NetworkReader(store.objects, store.names)
     structure = Digest.parse(reader.record(variant.network).structure).sha256
     family = families(store, structure)[variant.family]
-    build = built(store, Digest.of(family.to_bytes()), family)
+    build = build_in_fp32(store, Digest.of(family.to_bytes()), family, variant)
     return str(build), variant.network, str(store.objects.put(variant.to_bytes()))
 
 
