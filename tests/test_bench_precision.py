@@ -6,24 +6,42 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from loadtest.benches import real_networks
 from loadtest.benches.figures import Findings, as_json
-from loadtest.benches.networks.chosen import QUICK_ROUNDS, Found, found_anew
+from loadtest.benches.networks.agreement import Agreement, agreement
+from loadtest.benches.networks.chosen import (
+    GATED,
+    MOST_ROUNDS,
+    NUMBERS,
+    PIECES,
+    Found,
+    as_published,
+    found_anew,
+)
+from loadtest.benches.networks.served import LIFTED, served
 from loadtest.benches.precision import PLANTED, QUICK, findings
-from loadtest.benches.real_networks import CT_NETWORKS, NETWORKS, RealNetwork, networks
+from loadtest.benches.real_networks import CT_NETWORKS, NETWORKS, RealNetwork, networks, registered
 from models.engines.onnxruntime import OnnxSession
+from object_store.opening import open_store
 from planner.networks.building.lift import Lifted, lifted_structure
+from planner.networks.families.members import families
 from planner.networks.precision.candidates import Choice, PrecisionPlan, Tried
 from planner.networks.precision.cases import Case
 from planner.networks.precision.gate import Gate, Verdict
 from planner.networks.reading.write import model_bytes, to_onnx
-from planner.networks.structure import Structure
+from planner.networks.running.sessions import BuildSession
+from planner.networks.structure import Opened, Structure
 from tests.canonical_networks import unet
 
 STAGE = Lifted(
     Structure(opset=21, inputs=(), outputs=(), tensors={}, constants={}, ops=()), {}, (), items_apart=True
 )
+
+
+def image_labels(*labels: int) -> NDArray[np.int64]:
+    return np.array(labels).reshape(1, 1, -1)
 
 
 def verdict(passed: bool, least: float = 0.995) -> Verdict:
@@ -36,6 +54,13 @@ def verdict(passed: bool, least: float = 0.995) -> Verdict:
         tiny=0,
         failures=() if passed else (f"case: segment 2 has Dice {least:.4f}, below 0.99",),
     )
+
+
+AGREEMENTS = {
+    GATED: Agreement(inputs=2, equal=0.9993, least=0.9991, verdict=verdict(True)),
+    PIECES: Agreement(inputs=10, equal=0.998, least=0.9912, verdict=verdict(True, 0.991)),
+    NUMBERS: Agreement(inputs=10, equal=0.61, least=0.5, verdict=verdict(False, 0.3)),
+}
 
 
 def tried(speed_up: float, *, passed: bool = True) -> Tried:
@@ -91,11 +116,12 @@ def anew(
     def of(choice: Choice, gain: float) -> Found:
         ours = (1 / gain if choice.tried.engine == "openvino" else 1.02,)
         return Found(
-            choice=choice,
+            tried=choice.tried,
             calibration=verdict(True),
             held_out=verdict(passed),
             rounds_s=ours,
             file_rounds_s=(1.0,),
+            agreements={} if as_published(choice.tried) else AGREEMENTS,
         )
 
     return {name: {k: of(c, gains[name]) for k, c in plan.choices.items()} for name, plan in made.items()}
@@ -150,28 +176,113 @@ def test_a_choice_that_passed_when_planned_and_does_not_once_more_fails() -> Non
     assert bar.measured == "6 of 8"
 
 
-@pytest.mark.parametrize("wrong", [False, True])
-def test_a_choice_is_judged_and_timed_once_more_against_the_file(tmp_path: Path, wrong: bool) -> None:
+def small_network(folder: Path, siblings: tuple[Opened, ...] = ()) -> RealNetwork:
     opened = replace(unet(3), input_names=("x0",))
-    file = tmp_path / "network.onnx"
+    file = folder / "network.onnx"
     file.write_bytes(model_bytes(to_onnx(opened.structure, opened.tensors)))
     images = np.random.default_rng(0).standard_normal((3, 1, 1, 32, 32)).astype(np.float32)
     one, *others = ({"x0": image} for image in images)
-    network = RealNetwork(
+    return RealNetwork(
         "network",
         file,
         opened,
         Case("one", (one,)),
         Case("others", tuple(others)),
         lambda outputs: np.asarray(outputs[0].argmax(axis=1)),
+        siblings,
     )
-    numbers = unet(4).tensors if wrong else opened.tensors
-    stage = lifted_structure(opened.structure, numbers)
-    plan = PrecisionPlan(Gate(), 1, (), (), (), {"all": Choice(plain(), stage, {})}, (), 0.0)
-    (found,) = found_anew(network, plan).values()
+
+
+def plan_of(choices: Mapping[str, Choice], folded: Choice | None = None) -> PrecisionPlan:
+    return PrecisionPlan(Gate(), 1, (), (), (), choices, (), 0.0, folded)
+
+
+def a_way(stage: Lifted, *, folded: bool, seconds: float) -> Choice:
+    """As int8 on onnxruntime, though nothing in it is rounded: what it computes are the stage's numbers."""
+    found = Tried(
+        engine="onnxruntime",
+        precision="int8",
+        levels=("int8",),
+        calibration=verdict(True),
+        held_out=verdict(True),
+        rounds_s=(seconds,),
+        baseline_rounds_s=(1.0,),
+        folded=folded,
+    )
+    return Choice(found, stage, {})
+
+
+@pytest.mark.parametrize("wrong", [False, True])
+def test_a_choice_is_judged_and_timed_once_more_against_the_file(tmp_path: Path, wrong: bool) -> None:
+    network = small_network(tmp_path)
+    numbers = unet(4).tensors if wrong else network.opened.tensors
+    way = a_way(lifted_structure(network.opened.structure, numbers), folded=True, seconds=0.5)
+    found = found_anew(network, plan_of({}, way))["all"]
     assert found.passed is not wrong
-    assert len(found.rounds_s) == len(found.file_rounds_s) == QUICK_ROUNDS
+    assert len(found.rounds_s) == len(found.file_rounds_s) == MOST_ROUNDS
     assert found.gain > 0
+    assert {name: one.inputs for name, one in found.agreements.items()} == {GATED: 3, PIECES: 10, NUMBERS: 10}
+    for one in found.agreements.values():
+        assert one.equal < 0.9 if wrong else one.equal > 0.9999
+
+
+def test_what_is_no_faster_than_the_file_is_served_as_the_file_runs_and_compared_as_numbers_elsewhere(
+    tmp_path: Path,
+) -> None:
+    network = small_network(tmp_path)
+    slow = a_way(lifted_structure(network.opened.structure, unet(4).tensors), folded=False, seconds=1.1)
+    found = found_anew(network, plan_of({"all": slow, "onnxruntime": slow}))
+    assert found.keys() == {"all", "onnxruntime"}
+    for one in found.values():
+        assert one.left_as_it_was
+        assert one.passed
+        assert not one.agreements
+
+
+def test_what_is_timed_comes_out_of_the_store_as_tuning_leaves_it_there(tmp_path: Path) -> None:
+    sibling = unet(3, norms=1)
+    network = small_network(tmp_path, (sibling,))
+    structure, tensors = network.opened.structure, network.opened.tensors
+    with open_store(tmp_path / "store") as store:
+        base = str(registered(store, network.opened, network.siblings))
+        lifted = families(store)[base].lifted
+        assert lifted
+        shared = a_way(lifted_structure(structure, tensors, lifted), folded=False, seconds=0.5)
+        own = a_way(lifted_structure(structure, tensors), folded=True, seconds=0.4)
+        found = served(store, network, plan_of({"all": shared, "onnxruntime": shared}, own))
+        sessions = {which: one.session for which, one in found.items()}
+    assert {which: one.tried for which, one in found.items()} == {
+        "all": own.tried,
+        "onnxruntime": own.tried,
+        LIFTED: shared.tried,
+    }
+    for which, session in sessions.items():
+        assert isinstance(session, BuildSession)
+        assert session.compiled.build.network == ("" if which == LIFTED else base)
+        assert {p.of for p in session.compiled.build.parameters} == (
+            set(lifted) if which == LIFTED else set()
+        )
+        assert session.parameters.keys() == set(session.compiled.parameter_names)
+
+
+def test_labels_are_counted_over_all_inputs_and_the_worst_is_told() -> None:
+    theirs = [image_labels(0, 0, 1, 1), image_labels(2, 2, 2, 2, 2, 2, 2, 2)]
+    ours = [image_labels(0, 0, 1, 0), image_labels(2, 2, 2, 2, 2, 2, 2, 2)]
+    found = agreement(theirs, ours, Gate(tiny_voxels=0))
+    assert (found.inputs, found.equal, found.least) == (2, 11 / 12, 3 / 4)
+    assert found.verdict.least_dice == pytest.approx(2 / 3)
+    with pytest.raises(ValueError, match="no input"):
+        agreement([], [], Gate())
+
+
+def test_equal_labels_are_told_of_every_way_that_is_not_the_files_own() -> None:
+    said = [note for note in found_of(GAINS, tried(9.0, passed=False)).notes if "labels equal" in note]
+    assert [note.partition(":")[0] for note in said] == [
+        f"{name}, all, openvino int8" for name, gain in GAINS.items() if gain > 1
+    ]
+    assert "99.930% of what the gate judged (2 inputs, the worst 99.910%)" in said[0]
+    assert "99.800% of pieces of the image (10 inputs, the worst 99.120%, Dice least 0.9910" in said[0]
+    assert "61.000% of normal numbers (10 inputs, the worst 50.000%" in said[0]
 
 
 def test_all_slices_of_the_chest_are_on_one_of_the_halves(shared_data: Path) -> None:

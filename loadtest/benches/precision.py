@@ -1,7 +1,8 @@
 """Engine and precision planned for the real networks, against fp32 onnxruntime in the same run.
 
-Each network is calibrated on one half of its image and judged on both. What was chosen is then judged and
-timed once more, in sessions of its own, in turn with plain onnxruntime on the file and with the same threads.
+Each network is calibrated on one half of its image and judged on both. What was chosen is then stored as
+`lightbox tune` stores it, loaded as a worker loads it, and so judged and timed once more, in turn with plain
+onnxruntime on the file and with the same threads.
 """
 
 import os
@@ -9,7 +10,9 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 
 from loadtest.benches.figures import Bar, Figure, Findings, at_least, figure
-from loadtest.benches.networks.chosen import LIFTED, Found, found_anew
+from loadtest.benches.networks.agreement import Agreement
+from loadtest.benches.networks.chosen import GATED, Found, found_anew
+from loadtest.benches.networks.served import LIFTED
 from loadtest.benches.real_networks import CT_NETWORKS, NETWORKS, RealNetwork, networks
 from loadtest.benches.say import Say
 from planner.networks.precision.candidates import PrecisionPlan, Tried
@@ -125,7 +128,7 @@ def _least(anew: Mapping[str, Mapping[str, Found]]) -> list[Bar]:
 
 
 def _told(found: Found) -> str:
-    return _figures_of(found.choice.tried, (found.calibration, found.held_out))
+    return _figures_of(found.tried, (found.calibration, found.held_out))
 
 
 def _tried(tried: Tried) -> str:
@@ -139,6 +142,16 @@ def _figures_of(tried: Tried, judged: Sequence[Verdict]) -> str:
         f"Dice least {min(v.least_dice for v in judged):.4f}, mean {min(v.mean_dice for v in judged):.4f}, "
         f"volumes within {max(v.volume_change for v in judged):.2%}"
     )
+
+
+def _equal(of: str, one: Agreement) -> str:
+    """The gate's Dice is told where it is not told anyway."""
+    said = f"{one.equal:.3%} of {of} ({one.inputs} inputs, the worst {one.least:.3%}"
+    if of == GATED:
+        return f"{said})"
+    verdict = one.verdict
+    gated = f", Dice least {verdict.least_dice:.4f}, mean {verdict.mean_dice:.4f}" if verdict.segments else ""
+    return f"{said}{gated})"
 
 
 def _all_pass(anew: Mapping[str, Mapping[str, Found]]) -> Bar:
@@ -164,7 +177,12 @@ def _notes(
         f"onnxruntime, no volume off by more than {gate.volume_change:.0%}; a segment of fewer than "
         f"{gate.tiny_voxels} voxels may differ in {gate.tiny_differing} voxels and is not in the mean.",
         f"Both sides on {threads} threads; ratios of medians of rounds in turn after the choice was made, "
-        "each round over all of the held-out half. Layers: f fp32, b bf16, 8 int8.",
+        "each round over all of the held-out half; ours out of the store, as a worker loads and feeds it. "
+        "Layers: f fp32, b bf16, 8 int8.",
+        "Labels of what does not run as the file does are compared with the file's: on all that the gate "
+        "judged, on pieces of the image (slices one by one, cubes of 38) and on normal numbers with the "
+        "image's mean and deviation. Fp32 on onnxruntime gives the file's outputs within 1e-5 (bench plan); "
+        "the tolerance of other ways (OpenVINO in fp32, bf16, int8, mixed) is the gate on what it judged.",
         "ct-lungs-net is tuned as a member of the family of its variants: the family's build has the "
         "normalisations as inputs; its own, where that is faster, has them folded into the filters.",
         "There is one image for each network: calibrated on one half (a cube of 128 on one side of the "
@@ -175,6 +193,10 @@ def _notes(
         for which, found in anew[name].items():
             tiny = found.calibration.tiny + found.held_out.tiny
             notes.append(f"{name}, {which}: {found.gain:.2f}x, {_told(found)}, {tiny} tiny segments.")
+            if found.agreements:
+                way = f"{found.tried.engine} {found.tried.precision}"
+                equal = "; ".join(_equal(of, one) for of, one in found.agreements.items())
+                notes.append(f"{name}, {which}, {way}: labels equal to the file's: {equal}.")
         refused = [tried for tried in plan.tried if tried.refused]
         notes.append(
             f"{name}: {len(plan.tried)} candidates in {plan.took_s:.0f} s, {len(refused)} refused"

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from object_store.digest import Digest
+from object_store.opening import Store
 from planner.networks.precision.cases import Case, Feed
 from planner.networks.structure import Opened
 
@@ -45,7 +47,8 @@ _T2W = ("model_11ch_ACR", "model_11ch_ARC")
 class RealNetwork:
     """calibration, held_out: two halves of one image. labels: of one run's outputs, 0 is background.
 
-    lifted: tensors in which its bundled variants differ, which are inputs of the stage they share.
+    siblings: its bundled variants, which are of its family. lifted: tensors in which they differ, which are
+    inputs of the stage that all of them share.
     """
 
     name: str
@@ -54,6 +57,7 @@ class RealNetwork:
     calibration: Case
     held_out: Case
     labels: Callable[[list[NDArray[Any]]], NDArray[Any]]
+    siblings: tuple[Opened, ...] = ()
     lifted: tuple[str, ...] = ()
 
 
@@ -71,21 +75,34 @@ def networks(names: tuple[str, ...] = NETWORKS) -> Iterator[RealNetwork]:
             yield _meshnet(name, open_network(_file(name)))
 
 
-def lifted_for_sites(opened: Opened) -> tuple[str, ...]:
-    """What registering the bundled network and its variants lifts: their normalisations."""
-    from models.pipeline_file import ZOO
+def registered(store: Store, opened: Opened, siblings: tuple[Opened, ...] = ()) -> Digest:
+    """Put a network into the store as the base of its family, then the others. Raises: StoreError."""
+    from planner.networks.families.register import register
+
+    network = register(store, opened).network
+    for sibling in siblings:
+        register(store, sibling)
+    return network
+
+
+def _lifted(opened: Opened, siblings: tuple[Opened, ...]) -> tuple[str, ...]:
+    """What registering them lifts: their normalisations."""
     from object_store.opening import open_store
     from planner.networks.families.members import families
-    from planner.networks.families.register import register
-    from planner.networks.reading.opening import open_network
 
     with tempfile.TemporaryDirectory(prefix="bench-lifted-") as folder, open_store(Path(folder)) as store:
-        base = register(store, opened).network
-        for site in SITES:
-            with np.load(ZOO / f"{BUNDLED}-{site}.npz") as own:
-                overrides = {name: own[name] for name in own.files}
-            register(store, open_network(_file(BUNDLED), overrides))
+        base = registered(store, opened, siblings)
         return families(store)[str(base)].lifted
+
+
+def _sites() -> Iterator[Opened]:
+    """The bundled variants of the bundled network."""
+    from models.pipeline_file import ZOO
+    from planner.networks.reading.opening import open_network
+
+    for site in SITES:
+        with np.load(ZOO / f"{BUNDLED}-{site}.npz") as own:
+            yield open_network(_file(BUNDLED), {name: own[name] for name in own.files})
 
 
 def _file(name: str) -> Path:
@@ -121,6 +138,7 @@ def _ct_network(name: str, opened: Opened, slices: NDArray[np.float32]) -> RealN
         ]
         return Case(said, tuple(feeds))
 
+    siblings = tuple(_sites()) if name == BUNDLED else ()
     return RealNetwork(
         name,
         _file(name),
@@ -128,7 +146,8 @@ def _ct_network(name: str, opened: Opened, slices: NDArray[np.float32]) -> RealN
         half("lower half", slices[:middle]),
         half("upper half", slices[middle:]),
         _largest if name == BUNDLED else _above_half,
-        lifted_for_sites(opened) if name == BUNDLED else (),
+        siblings,
+        _lifted(opened, siblings) if siblings else (),
     )
 
 

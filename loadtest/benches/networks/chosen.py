@@ -1,41 +1,53 @@
-"""What a choice of engine and precision is worth, found anew: its labels and its time against the file's own.
+"""What a choice of engine and precision is worth as it is served: its labels and its time against the file's.
 
 The other side is plain fp32 onnxruntime on the file as published, with as many threads.
 """
 
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
+from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeAlias
 
+import numpy as np
 from numpy.typing import NDArray
 
+from loadtest.benches.networks.agreement import Agreement, agreement
+from loadtest.benches.networks.real_families import RANDOM, inputs_of
+from loadtest.benches.networks.served import served
 from loadtest.benches.real_networks import RealNetwork
 from models.engines.onnxruntime import OnnxSession
-from models.operators.base import NetworkSession
-from planner.networks.precision.candidates import Choice, PrecisionPlan
-from planner.networks.precision.cases import Feed
+from object_store.opening import open_store
+from planner.networks.precision.candidates import PrecisionPlan, Tried
+from planner.networks.precision.cases import Case, Feed
 from planner.networks.precision.gate import Labels, Verdict, judge
-from planner.networks.precision.trial import seconds_in_turn, session_of
+from planner.networks.precision.trial import seconds_in_turn
 
-SLOW_S = 3.0
-"""A round of all sides that takes longer is measured ROUNDS times; others scatter more: QUICK_ROUNDS."""
-ROUNDS, QUICK_ROUNDS = 3, 9
+Run: TypeAlias = Callable[[Feed], list[NDArray[Any]]]
+
+MEASURED_S = 20.0
+"""About so long all sides are timed in turn, but for LEAST_ROUNDS at least and MOST_ROUNDS at most."""
+LEAST_ROUNDS, MOST_ROUNDS = 3, 25
+GATED, PIECES, NUMBERS = "what the gate judged", "pieces of the image", "normal numbers"
+"""What labels are compared on."""
 _FILE = "file"
-LIFTED = "lifted"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
     """What was found of one choice. rounds_s, file_rounds_s: seconds of all held-out feeds one after the
-    other, in turn."""
+    other, in turn. agreements: with the file's labels; empty where it runs as the file does.
+    """
 
-    choice: Choice
+    tried: Tried
     calibration: Verdict
     held_out: Verdict
     rounds_s: tuple[float, ...]
     file_rounds_s: tuple[float, ...]
+    agreements: Mapping[str, Agreement]
 
     @property
     def passed(self) -> bool:
@@ -49,73 +61,96 @@ class Found:
     @property
     def left_as_it_was(self) -> bool:
         """Whether it runs in fp32 onnxruntime as the file does."""
-        return self.choice.tried.engine == "onnxruntime" and self.choice.tried.precision == "fp32"
+        return as_published(self.tried)
+
+
+def as_published(tried: Tried) -> bool:
+    """Whether this is how the file itself runs."""
+    return tried.engine == "onnxruntime" and tried.precision == "fp32"
 
 
 def found_anew(network: RealNetwork, plan: PrecisionPlan) -> dict[str, Found]:
-    """Judge and time every choice of a plan in sessions of their own. By engine set, as in the plan.
-
-    Where the network's own numbers are worth folding, `all` is that build, and LIFTED the family's.
-    """
-    file = _AsPublished(network, plan.threads)
-    halves = (network.calibration, network.held_out)
-    theirs = [[network.labels(file.run(feed)) for feed in case.feeds] for case in halves]
-    choices = _choices(plan)
-    judged = {which: _judged(network, choice, plan, theirs) for which, choice in choices.items()}
-    runs: dict[str, Callable[[], object]] = {_FILE: partial(_over, file.run, network)}
-    runs |= {which: partial(_over, run, network) for which, (run, _, _) in judged.items()}
-    seconds = seconds_in_turn(runs, 1)  # each ran every feed when it was judged
-    rounds = ROUNDS if sum(sum(taken) for taken in seconds.values()) > SLOW_S else QUICK_ROUNDS
-    for side, taken in seconds_in_turn(runs, rounds - 1).items():
-        seconds[side] += taken
+    """Judge and time what was chosen, stored and loaded as it is served. By engine set, see `served`."""
+    asked = _Asked(network, plan)
+    file = _file_session(network, plan.threads)
+    theirs = asked.labels(file)
+    with tempfile.TemporaryDirectory(prefix="bench-chosen-") as folder, open_store(Path(folder)) as store:
+        sides = served(store, network, plan)
+        ours = {which: asked.labels(side.session.run) for which, side in sides.items()}
+        runs: dict[str, Callable[[], object]] = {_FILE: partial(_over, file, network.held_out)}
+        runs |= {which: partial(_over, side.session.run, network.held_out) for which, side in sides.items()}
+        seconds = _seconds(runs)
     return {
-        which: Found(
-            choice=choices[which],
-            calibration=calibration,
-            held_out=held_out,
-            rounds_s=tuple(seconds[which]),
-            file_rounds_s=tuple(seconds[_FILE]),
-        )
-        for which, (_, calibration, held_out) in judged.items()
+        which: asked.found(side.tried, theirs, ours[which], seconds[which], seconds[_FILE])
+        for which, side in sides.items()
     }
 
 
-def _choices(plan: PrecisionPlan) -> Mapping[str, Choice]:
-    if plan.folded is None:
-        return plan.choices
-    return {**plan.choices, LIFTED: plan.choices["all"], "all": plan.folded}
+class _Asked:
+    """What both sides are asked: the gate's two cases, then pieces of the image, then normal numbers."""
+
+    def __init__(self, network: RealNetwork, plan: PrecisionPlan) -> None:
+        self._network, self._gate = network, plan.gate
+        fed = [{"x0": one} for one in inputs_of(network)]
+        cases = (network.calibration.feeds, network.held_out.feeds, fed[RANDOM:], fed[:RANDOM])
+        self._feeds = [feed for case in cases for feed in case]
+        ends = np.cumsum([len(case) for case in cases]).tolist()
+        self._calibration, self._held_out, self._pieces, self._numbers = (
+            slice(start, end) for start, end in pairwise((0, *ends))
+        )
+
+    def labels(self, run: Run) -> list[Labels]:
+        """Of everything in its order."""
+        return [self._network.labels(run(feed)) for feed in self._feeds]
+
+    def found(
+        self,
+        tried: Tried,
+        theirs: Sequence[Labels],
+        ours: Sequence[Labels],
+        rounds_s: Sequence[float],
+        file_rounds_s: Sequence[float],
+    ) -> Found:
+        def judged(case: Case, part: slice) -> Verdict:
+            return judge(case.name, theirs[part], ours[part], self._gate)
+
+        compared = {
+            GATED: slice(0, self._held_out.stop),
+            PIECES: self._pieces,
+            NUMBERS: self._numbers,
+        }
+        return Found(
+            tried=tried,
+            calibration=judged(self._network.calibration, self._calibration),
+            held_out=judged(self._network.held_out, self._held_out),
+            rounds_s=tuple(rounds_s),
+            file_rounds_s=tuple(file_rounds_s),
+            agreements={
+                name: agreement(theirs[part], ours[part], self._gate)
+                for name, part in compared.items()
+                if not as_published(tried)
+            },
+        )
 
 
-class _AsPublished:
-    """The file, fed by the names its author gave."""
-
-    def __init__(self, network: RealNetwork, threads: int) -> None:
-        self._names = network.opened.input_names
-        self._session = OnnxSession(network.file.read_bytes(), threads=threads)
-
-    def run(self, feed: Feed) -> list[NDArray[Any]]:
-        fed = {name: feed[f"x{place}"] for place, name in enumerate(self._names)}
-        return list(self._session.run(fed))
+def _file_session(network: RealNetwork, threads: int) -> Run:
+    """The file as published, fed by the names its author gave."""
+    session = OnnxSession(network.file.read_bytes(), threads=threads)
+    names = network.opened.input_names
+    return lambda feed: list(session.run({name: feed[f"x{place}"] for place, name in enumerate(names)}))
 
 
-def _judged(
-    network: RealNetwork, choice: Choice, plan: PrecisionPlan, theirs: Sequence[Sequence[Labels]]
-) -> tuple[Callable[[Feed], list[NDArray[Any]]], Verdict, Verdict]:
-    """How to run the choice, and what the gate says of both halves. theirs: the file's labels of each."""
-    session = session_of(choice.stage, choice.tried.engine, plan.threads)
-    own = {p.name: network.opened.tensors[p.of].reshape(p.shape) for p in choice.stage.parameters}
-    run = partial(_with, session, own)
-    one, other = (
-        judge(case.name, labels, [network.labels(run(feed)) for feed in case.feeds], plan.gate)
-        for case, labels in zip((network.calibration, network.held_out), theirs, strict=True)
-    )
-    return run, one, other
-
-
-def _with(session: NetworkSession, own: Mapping[str, NDArray[Any]], feed: Feed) -> list[NDArray[Any]]:
-    return list(session.run({**feed, **own}))
-
-
-def _over(run: Callable[[Feed], object], network: RealNetwork) -> None:
-    for feed in network.held_out.feeds:
+def _over(run: Run, case: Case) -> None:
+    for feed in case.feeds:
         run(feed)
+
+
+def _seconds(runs: Mapping[str, Callable[[], object]]) -> dict[str, list[float]]:
+    """In turn. Each side ran every feed when its labels were taken; the sizes of batches that it is timed on
+    are compiled once more, as it was fed others since."""
+    seconds_in_turn(runs, 1)
+    seconds = seconds_in_turn(runs, 1)
+    rounds = int(MEASURED_S / sum(sum(taken) for taken in seconds.values()))
+    for side, taken in seconds_in_turn(runs, min(max(rounds, LEAST_ROUNDS), MOST_ROUNDS) - 1).items():
+        seconds[side] += taken
+    return seconds

@@ -139,7 +139,8 @@ def findings(
     }
     notes = [
         f"Real networks: fp32, two threads, {RANDOM} random inputs each and {REAL} pieces of real images; "
-        "what a network adds are objects that are there for it alone."
+        "what a network adds are objects that are there for it alone. How labels compare where another "
+        "precision was chosen is told by bench precision; the tolerance there is the gate's."
     ]
     for name, digest in digests.items():
         network = by_digest[digest]

@@ -73,6 +73,7 @@ def compare(scale: Scale, say: Say, *, folded: bool, at_defaults: bool) -> Findi
         networks.write_text(json.dumps([row["network"] for row in rows]), encoding="utf-8")
         say("letting every variant answer twice")
         family = _program("family", folder / "store", networks, *side)
+        family |= _program("empty", folder / "store")
         say("comparing every variant's answer with its own file's")
         answered = _program("answers", folder / "store", networks, *exported)["differences"]
         models = folder / "models"
@@ -125,7 +126,7 @@ def findings(
 
     answered: how far the output of each variant is from that of its file.
     """
-    ours_mb = family["bytes"] / 1e6
+    ours_mb = (family["bytes"] + family["engine_bytes"]) / 1e6
     ratios = [_median(turn, "lightbox") / _median(turn, "dedicated") for turn in turns]
     first, later = family["seconds"]["first"], family["seconds"]["later"]
     first_p99, later_p99 = _p99(first), _p99(later)
@@ -182,9 +183,11 @@ def findings(
             bars.append(_memory_bar("sessions at defaults", defaults, scale, ours_mb, DEFAULTS_BY_OURS))
     notes = [
         f"{scale.variants} variants of {base.parameters()} parameters, {scale.side} x {scale.side}, one "
-        "thread; memory is PSS above an empty process with onnxruntime loaded "
-        f"({family['empty_bytes'] / 1e6:.0f} MB); {family['stage_bytes'] / 1e6:.0f} MB of it after the first "
-        "variant's answer: the family's one stage.",
+        f"thread. Memory is PSS of one process above what it was with onnxruntime loaded and nothing run "
+        f"({_mb(family['empty_bytes'])}). A stage worker of an empty server "
+        f"({_mb(family['worker_bytes'])}) has no engine loaded: the {_mb(family['engine_bytes'])} for it are "
+        f"added to ours alone. {_mb(family['stage_bytes'])} were there after the first variant's answer: the "
+        "family's one stage.",
         f"Tuned sessions measured at {_readings(tuned)}; {scale.variants} extrapolated along a line.",
         *(
             [f"Sessions at defaults measured at {_readings(defaults)}; extrapolated likewise."]
@@ -228,7 +231,11 @@ def _memory_bar(name: str, theirs: Mapping[str, Any], scale: Scale, ours_mb: flo
 
 
 def _readings(theirs: Mapping[str, Any]) -> str:
-    return ", ".join(f"{count}: {size / 1e6:.0f} MB" for count, size in theirs["bytes_at"].items())
+    return ", ".join(f"{count}: {_mb(size)}" for count, size in theirs["bytes_at"].items())
+
+
+def _mb(size: float) -> str:
+    return f"{size / 1e6:.0f} MB"
 
 
 def _bytes_in_store(folder: Path) -> int:
