@@ -83,6 +83,14 @@ def read_pipeline(path: Path, operators: Vocabulary | None = None) -> Pipeline:
     return pipeline
 
 
+def located(error: PipelineError, path: Path) -> PipelineError:
+    """What was found wrong with the pipeline of this file later on, saying in which file and line its key is.
+
+    Raises: PipelineError, if the file can no longer be read.
+    """
+    return error if error.file else _moved(error, _extended(path, ()))
+
+
 def _moved(error: PipelineError, tree: Tree) -> PipelineError:
     """The same error, saying in which file and line its key is."""
     at = tree.locate(error.key)

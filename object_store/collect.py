@@ -1,7 +1,7 @@
 """Looking after a store: find what is damaged, delete what nothing refers to."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeAlias
@@ -97,6 +97,7 @@ def collect_garbage(
     *,
     clock: Callable[[], float] = time.time,
     dry_run: bool = False,
+    without: Collection[str] = (),
 ) -> Collected:
     """Delete the objects that no name and no name's history leads to. Safe beside writers and readers.
 
@@ -104,10 +105,12 @@ def collect_garbage(
     Then nothing it needs is deleted: what it put is young, and a put during the deletion waits for it.
     If anything reachable is missing or damaged, nothing is deleted: heal it or delete its name first.
 
+    without: names that are taken for deleted, with a dry run only: what deleting them as well would free.
     Raises: ObjectMissing, ObjectCorrupt, StoreUnavailable, and whatever `references` raises.
     """
     unused_since_s = clock() - older_than_s
-    needed = reachable(store, names.roots(), references)
+    assert dry_run or not without, "a name that is there keeps what it stands for"
+    needed = reachable(store, names.roots(without), references)
     unneeded = [digest for digest in store if digest not in needed]
     deleted: list[Digest] = []
     abandoned = 0

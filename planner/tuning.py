@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from models.errors import KernelError
 from object_store.digest import Digest
 from object_store.opening import Store
 from planner.bind import bind
@@ -18,6 +19,7 @@ from planner.binding import Costing
 from planner.canonical import identity
 from planner.errors import NotTunable
 from planner.execute import OperatorFrom, operator_of
+from planner.golden_feeds import GoldenCases, NothingHeldOut, fed_cases
 from planner.golden_runs import GoldenRun, golden_runs
 from planner.live import compiled_plan, current_binding, live_plans
 from planner.machine import gates_id
@@ -26,13 +28,13 @@ from planner.networks.families.members import families
 from planner.networks.gating import gate_networks, gate_of
 from planner.networks.joint import members_of
 from planner.networks.keeping import NetworkReader
-from planner.networks.precision.candidates import Tried
-from planner.networks.precision.cases import Case
+from planner.networks.precision.candidates import PrecisionPlan, Tried
 from planner.networks.precision.gate import Verdict
 from planner.networks.precision.search import plan_precision
 from planner.networks.prove import verify_networks
 from planner.networks.records import Family, Gated, Variant
-from planner.networks.tuned import Search, TriedWay, Tuned, Way, record_tuned, tuned_family
+from planner.networks.structure import Structure
+from planner.networks.tuned import Search, TriedWay, Tuned, Way, add_search, restore_search, tuned_family
 from planner.networks.tuned_builds import stored_ways
 from planner.plan import Node, Plan
 from planner.turn import turn
@@ -41,7 +43,7 @@ from planner.ways import made_here
 BUDGET_S = 300.0
 """Of one pipeline, all its families together."""
 
-SEARCH = "search/2"
+SEARCH = "search/3"
 """The version of the search: another looks again for what this one has found."""
 
 Progress = Callable[[str], None]
@@ -61,6 +63,10 @@ class TunedNetwork:
     """All that are known for its family, those found before for other members too."""
     remembered: bool = False
     """Whether the very same was looked for before, and not again."""
+    search: Search | None = None
+    """As it is recorded; None where another network of the family led to it, or nothing was looked for."""
+    hindered: bool = False
+    """Whether nothing could be looked for; `notes` says why."""
     judged: list[tuple[Way, Verdict]] = field(default_factory=list)
     """By the pipeline's masks."""
     chosen: Gated | None = None
@@ -124,6 +130,8 @@ def tune(
             one = _one(store, plan, network, runs, found, effort, progress)
             if one is not None:
                 done[network] = one
+        if done and all(one.hindered for one in done.values()):
+            raise NotTunable(pipeline, "; ".join(f"step {one.step}: {one.notes[0]}" for one in done.values()))
 
         def judged(network: str, way: Way, verdict: Verdict) -> None:
             done[network].judged.append((way, verdict))
@@ -135,11 +143,17 @@ def tune(
         gate_networks(store, (digest, plan), tuple(done), runs, judged)
     _gate_others(store, str(digest), tuple(done), operators, progress)
     with turn(store):
+        for one in done.values():
+            if one.search is not None:
+                own = [way for way in one.ways if way.build in one.search.ways]
+                restore_search(store, one.family, one.search, own)
         binding = bind(store, (digest,), costing=costing, operators=operators)
     current = current_binding(store)
     for network, one in done.items():
         bound = current[1].networks.get(network) if current else None
         one.chosen = bound.choices[0] if bound else None
+        if one.chosen is not None and (unseen := one.chosen.figures.get("unseen")):
+            one.notes = (*one.notes, f"not judged, as no golden case shows it: {', '.join(unseen)}")
     return Tuning(
         pipeline=pipeline,
         plan=str(digest),
@@ -212,36 +226,69 @@ def _one(
             notes=search.notes,
             ways=known.ways,
             remembered=True,
+            search=search,
         )
-    planned = plan_precision(
-        reader.structure(network),
-        reader.kept_tensors(network),
-        calibration=_cases(runs(), network, held_out=False),
-        held_out=_cases(runs(), network, held_out=True),
-        labels=labels_of(node),
-        lifted=() if alone else family.lifted,
-        gate=gate_of(plan),
-        budget_s=effort.share_s,
-        progress=lambda line: progress(f"{node.step}: {line}"),
-    )
+    structure = reader.structure(network)
+    try:
+        cases = fed_cases(runs(), network, structure, int(node.parameters.get("multiple_of", 1)))
+        if cases.note:
+            progress(f"{node.step}: {cases.note}")
+        planned = _planned(
+            cases,
+            structure,
+            reader.kept_tensors(network),
+            labels=labels_of(node),
+            lifted=() if alone else family.lifted,
+            gate=gate_of(plan),
+            budget_s=effort.share_s,
+            progress=lambda line: progress(f"{node.step}: {line}"),
+        )
+    except NothingHeldOut as why:
+        progress(f"{node.step}: {why}")
+        return TunedNetwork(
+            network=network,
+            family=variant.family,
+            step=node.step,
+            tried=(),
+            notes=(str(why),),
+            ways=known.ways,
+            hindered=True,
+        )
     ways = stored_ways(store, planned, family, network, alone, reader)
     search = Search(
         asked=asked,
         budget_s=effort.budget_s,
         ways=tuple(way.build for way in ways),
         tried=tuple(_said(tried) for tried in planned.tried),
-        notes=planned.notes,
+        notes=(*((cases.note,) if cases.note else ()), *planned.notes),
     )
-    tuned = found[variant.family] = known.with_search(search, ways, _in_use(store, family.base))
-    record_tuned(store, tuned)
+    tuned = found[variant.family] = add_search(
+        store, known, search, ways, partial(_in_use, store, family.base)
+    )
     return TunedNetwork(
         network=network,
         family=variant.family,
         step=node.step,
         tried=search.tried,
-        notes=planned.notes,
+        notes=search.notes,
         ways=tuned.ways,
+        search=search,
     )
+
+
+def _planned(
+    cases: GoldenCases, structure: Structure, tensors: Mapping[str, NDArray[Any]], **options: Any
+) -> PrecisionPlan:
+    """plan_precision with these cases. Raises: NothingHeldOut where the network does not take halves of what
+    it takes; KernelError where it does not take the whole."""
+    try:
+        return plan_precision(
+            structure, tensors, calibration=cases.calibration, held_out=cases.held_out, **options
+        )
+    except KernelError as error:
+        if not cases.note:
+            raise
+        raise NothingHeldOut(f"it does not run on halves of its only golden case: {error}") from error
 
 
 def _asked(plan: Plan, network: str, family: Family) -> str:
@@ -289,19 +336,6 @@ def labels_of(node: Node) -> Callable[[list[NDArray[Any]]], NDArray[np.integer[A
         return np.asarray(classes.argmax(axis=1), np.int32)
 
     return labels
-
-
-def _cases(runs: Sequence[GoldenRun], network: str, *, held_out: bool) -> list[Case]:
-    """What was fed in the golden runs; of a single stored series one half each."""
-    wanted = [run for run in runs if run.held_out is held_out]
-    if wanted:
-        return [_case(run.title, run.fed[network]) for run in wanted if run.fed.get(network)]
-    half = 1 if held_out else 0
-    return [_case(f"{run.title}, every second tile", run.fed[network][half::2]) for run in runs]
-
-
-def _case(title: str, fed: Sequence[Mapping[str, NDArray[Any]]]) -> Case:
-    return Case(title, tuple(dict(feed) for feed in fed))
 
 
 def _family(store: Store, reader: NetworkReader, variant: Variant) -> Family:

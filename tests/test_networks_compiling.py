@@ -132,7 +132,7 @@ with open_store(Path(sys.argv[1])) as store:
 
 def test_a_pipeline_with_a_network_is_not_compiled_without_what_opens_it(tmp_path: Path) -> None:
     said = printed(_COMPILES, str(tmp_path / "store"))
-    assert "pip install 'lightbox[planner]'" in said
+    assert "pip install -e '.[planner]' in Lightbox's folder" in said
     assert said.split()[0] == "steps.net.graph"
     assert said.split()[-1] == "0"  # nothing was named
 

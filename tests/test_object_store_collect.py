@@ -180,3 +180,19 @@ def test_verify_finds_exactly_what_is_damaged(store: Store) -> None:
         store.objects.put(b"object %d" % number)
     heals_lengths_only = [finding.digest for finding in verify(store.objects)]
     assert heals_lengths_only == [digests[0]]
+
+
+def test_a_dry_run_counts_what_only_names_passed_over_lead_to(store: Store) -> None:
+    top, both = (put_list(store, store.objects.put(data)) for data in (b"of one", b"of both"))
+    store.names.set("going", top)
+    store.names.set("going", both)
+    store.names.set("staying", both)
+    age(store, *store.objects)
+    would = collect_garbage(
+        store.objects, store.names, references, 3600.0, dry_run=True, without=frozenset({"going"})
+    )
+    assert would.kept == 2
+    store.names.delete("going")
+    assert collect(store) == would
+    with pytest.raises(AssertionError):
+        collect_garbage(store.objects, store.names, references, 3600.0, without=frozenset({"staying"}))

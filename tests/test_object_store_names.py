@@ -143,6 +143,8 @@ def test_what_a_name_can_be_rolled_back_to_is_kept_until_the_history_is_shortene
         names.set("ct-lungs", digest)
     names.set("ct-bones", A)
     assert names.roots() == {A, B, C}
+    assert names.roots(without={"no such name"}) == {A, B, C}
+    assert names.roots(without=names.items().keys()) == frozenset()
     assert names.shorten_history(2) == 1
     names.delete("ct-bones")
     assert names.roots() == {B, C}

@@ -104,3 +104,26 @@ def test_a_difference_is_named_by_its_setting_and_nothing_after_it_shows(store: 
     found = {d.key: (d.before, d.after) for d in differences(before.plan, after.plan)}
     assert found == {"pipeline": ("a", "a2"), "steps.lifted.amount": (1.0, 7.0)}
     assert differences(before.plan, before.plan) == ()
+
+
+def test_the_legend_stays_in_the_picture_and_tells_colours_from_dots(store: Store) -> None:
+    for names in (["a"], ["a", "b", "c"]):
+        root = ET.fromstring(draw(explain(store, names)))
+        width = float(root.attrib["width"])
+        found = {
+            "".join(text.itertext()): (float(text.attrib["x"]), float(text.attrib["font-size"]))
+            for text in root.iter("{http://www.w3.org/2000/svg}text")
+            if "x" in text.attrib and "font-size" in text.attrib
+        }
+        assert "compiled pipelines that need it, drawn here or not:" in found
+        assert "dots: those of the pipelines drawn here that need it" in found
+        for words, (x, size) in found.items():
+            assert x + 0.5 * size * len(words) <= width or x > width / 2, words
+
+
+def test_a_stage_that_needs_next_to_nothing_is_not_said_to_need_0_mb(store: Store) -> None:
+    (explained,) = explain(store, ["a"], voxels=1)
+    little = replace(explained, stages=tuple(replace(stage, peak_bytes=9900) for stage in explained.stages))
+    picture = draw([little])
+    assert "&lt; 1 MB" in picture
+    assert " 0 MB" not in picture

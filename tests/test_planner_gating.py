@@ -12,7 +12,6 @@ from object_store.opening import Store
 from planner.bind import bind, without_measuring
 from planner.check import check_plan, recorded_check
 from planner.golden_runs import HELD_OUT_SEEDS, cases_of, golden_runs
-from planner.names import plan_name
 from planner.networks.bind import bound_networks, networks_in
 from planner.networks.building.build import put_build
 from planner.networks.building.lift import lifted_structure
@@ -26,7 +25,7 @@ from planner.resources import StoreResources
 from planner.tuning import labels_of
 from tests.networks_in_pipelines import network_in, promoted
 from tests.planner_cases import binding_of
-from tests.tuning_cases import NET, SITE, compiled, found_bf16, only_family
+from tests.tuning_cases import NET, SITE, compiled, found_bf16, only_family, side_by_side
 
 
 def test_what_was_found_for_a_family_is_used_by_a_member_once_its_own_gate_passed(store: Store) -> None:
@@ -107,14 +106,8 @@ def test_a_way_is_not_tried_twice_on_the_same_plan(store: Store) -> None:
 
 
 def with_two_networks(store: Store) -> tuple[Digest, Plan]:
-    """The only live plan: that of NET, with the nodes of SITE beside its own."""
-    net, site = compiled(store, NET, SITE)
-    for name in (NET, SITE):
-        store.names.delete(plan_name(name))
-    known = {node.id for node in net.plan.nodes}
-    more = tuple(node for node in site.plan.nodes if node.id not in known)
-    plan = msgspec.structs.replace(net.plan, nodes=(*net.plan.nodes, *more))
-    return store.objects.put(plan.to_bytes()), plan
+    """The only live plan: masks by NET and by SITE."""
+    return side_by_side(store, *compiled(store, NET, SITE))
 
 
 @pytest.mark.parametrize("both_pass", [True, False])

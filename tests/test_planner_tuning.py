@@ -1,9 +1,7 @@
 """Tuning looks for faster ways of running the networks of a plan, and binds those that passed."""
 
 from dataclasses import replace
-from typing import Any
 
-import msgspec
 import pytest
 
 from models.pipeline_file import pipeline_path, read_pipeline
@@ -12,16 +10,11 @@ from planner.bind import without_measuring
 from planner.compile import compile_pipelines
 from planner.errors import NotTunable
 from planner.live import current_binding
-from planner.networks.building.lift import lifted_structure
-from planner.networks.precision.candidates import Choice, PrecisionPlan, Tried
-from planner.networks.precision.gate import worst
-from planner.networks.structure import Structure
 from planner.networks.tuned import tuned_family
 from planner.tuning import tune
-from tests.engines import needs
 from tests.networks_in_pipelines import network_in, promoted
 from tests.planner_cases import binding_of
-from tests.tuning_cases import NET, SITE, compiled, pipeline
+from tests.tuning_cases import NET, SITE, compiled, pipeline, says_is_faster
 
 
 def test_tuning_needs_a_network_and_a_golden_case(store: Store) -> None:
@@ -49,43 +42,6 @@ def test_tuning_records_what_it_tried_and_binds_what_passed(store: Store) -> Non
     assert network.chosen == binding_of(store).networks[network.network].choices[0]
     assert tuning.binding == str(current_binding(store)[0])  # type: ignore[index]
     assert len(heard) >= 2
-
-
-def says_is_faster(monkeypatch: pytest.MonkeyPatch, *precisions: Any) -> list[Any]:
-    """In place of the search: in turn one way on OpenVINO each, said to be twice as fast. Fills as asked."""
-    needs("openvino")
-    asked: list[Any] = []
-    told = iter(precisions)
-
-    def plan_precision(structure: Structure, tensors: Any, **given: Any) -> PrecisionPlan:
-        asked.append(given)
-        precision = next(told)
-        tried = Tried(
-            engine="openvino",
-            precision=precision,
-            levels=(precision,),
-            rounds_s=(1.0,),
-            baseline_rounds_s=(2.0,),
-        )
-        passed = worst(())
-        tried = msgspec.structs.replace(tried, calibration=passed, held_out=passed)
-        stage = lifted_structure(structure, tensors, given["lifted"])
-        choice = Choice(
-            tried, stage, {"INFERENCE_PRECISION_HINT": {"bf16": "bf16", "fp32": "f32"}[precision]}
-        )
-        return PrecisionPlan(
-            gate=given["gate"],
-            threads=1,
-            layers=("one",),
-            tried=(tried,),
-            sensitivities=(),
-            choices={"all": choice},
-            notes=(),
-            took_s=0.0,
-        )
-
-    monkeypatch.setattr("planner.tuning.plan_precision", plan_precision)
-    return asked
 
 
 def test_tuning_one_member_leaves_the_others_the_ways_they_run_in(
@@ -130,3 +86,15 @@ def test_what_was_looked_for_before_is_not_looked_for_again_unless_asked_or_with
     compile_pipelines(store, [other], costing=without_measuring)
     tune(store, NET, budget_s=10.0, costing=without_measuring)
     assert len(asked) == 4
+
+
+def test_segments_that_no_golden_case_shows_are_named_to_the_user(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    says_is_faster(monkeypatch, "bf16")
+    monkeypatch.setattr("planner.networks.gating.unseen_segments", lambda runs: ("lungs: Right lung",))
+    compiled(store, NET)
+    (network,) = tune(store, NET, costing=without_measuring).networks
+    assert network.chosen is not None
+    assert network.chosen.precision == "bf16"
+    assert network.notes[-1] == "not judged, as no golden case shows it: lungs: Right lung"

@@ -12,7 +12,7 @@ from models.errors import PipelineError
 from models.operators.network import Network
 from object_store.digest import Digest
 from object_store.opening import Store
-from planner.networks.errors import NetworkRefused, NotOpenable
+from planner.networks.errors import NetworkRefused, NotOpenable, said_inputs
 from planner.networks.families.admit import admitted
 from planner.networks.fits import misfit
 from planner.networks.structure import Opened
@@ -79,7 +79,7 @@ def _opened(step: str, network: Network, overrides: Mapping[str, Array] | None) 
         if (error.name or "").partition(".")[0] != "onnx":
             raise
         raise PipelineError(
-            "opening networks needs the package onnx: pip install 'lightbox[planner]'",
+            "opening networks needs the package onnx: pip install -e '.[planner]' in Lightbox's folder",
             key=f"steps.{step}.graph",
         ) from error
     return open_network(Path(network.graph), overrides)
@@ -88,13 +88,12 @@ def _opened(step: str, network: Network, overrides: Mapping[str, Array] | None) 
 def _fed_input(step: str, network: Network, opened: Opened) -> str:
     names = opened.input_names
     if network.input not in names:
-        there = ", ".join(names)
         raise PipelineError(
-            f"the graph has no input '{network.input}', but {there}", key=f"steps.{step}.input"
+            f"the graph has no input '{network.input}', but {said_inputs(names)}", key=f"steps.{step}.input"
         )
     if len(names) > 1:
         raise PipelineError(
-            f"the graph needs {', '.join(names)}, and a network step feeds one input",
+            f"the graph needs {said_inputs(names)}, and a network step feeds one input",
             key=f"steps.{step}.graph",
         )
     outputs = len(opened.output_names)

@@ -50,16 +50,22 @@ class NetworkDifference:
     why: str = ""
 
 
-def network_difference(store: Store, before: str, after: str) -> NetworkDifference:
-    """Compare two networks by their digests. Raises: StoreError."""
-    reader = NetworkReader(store.objects, store.names)
-    for digest in (before, after):
-        if not is_opened(store, digest):
+def network_difference(
+    store: Store, before: str, after: str, store_after: Store | None = None
+) -> NetworkDifference:
+    """Compare two networks by their digests. store_after: of the second, where it lies in another store.
+
+    Raises: StoreError.
+    """
+    stores = (store, store_after or store)
+    for where, digest in zip(stores, (before, after), strict=True):
+        if not is_opened(where, digest):
             return NetworkDifference(before, after, why=f"{digest} is a graph that was not opened")
-    ours, theirs = reader.structure(before), reader.structure(after)
+    first, second = (NetworkReader(where.objects, where.names) for where in stores)
+    ours, theirs = first.structure(before), second.structure(after)
     if ours != theirs:
         return NetworkDifference(before, after, structure=tuple(_structures(ours, theirs)))
-    return NetworkDifference(before, after, tensors=tuple(_tensors(reader, ours, before, after)))
+    return NetworkDifference(before, after, tensors=tuple(_tensors(first, second, ours, before, after)))
 
 
 def is_opened(store: Store, digest: str) -> bool:
@@ -111,20 +117,20 @@ def _said(op: Op) -> str:
 
 
 def _tensors(
-    reader: NetworkReader, structure: Structure, before: str, after: str
+    first: NetworkReader, second: NetworkReader, structure: Structure, before: str, after: str
 ) -> Iterator[TensorDifference]:
-    ours, theirs = reader.weights(before), reader.weights(after)
+    ours, theirs = first.weights(before), second.weights(after)
     same = {name for name, digest in ours.items() if theirs[name] == digest}
-    first, second = reader.tensors_as_kept(before), reader.tensors_as_kept(after)
+    mine, others = first.tensors_as_kept(before), second.tensors_as_kept(after)
     reads = structure.consumers()
     for name in structure.tensor_names():
-        if name not in same and (found := _numbers(first[name], second[name])):
+        if name not in same and (found := _numbers(mine[name], others[name])):
             differing, largest = found
             yield TensorDifference(
                 name=name,
                 read_by=reads[name][0].type if name in reads else "",
                 shape=structure.tensors[name].shape,
-                numbers=int(first[name].size),
+                numbers=int(mine[name].size),
                 differing=differing,
                 largest=largest,
             )

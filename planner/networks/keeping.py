@@ -54,6 +54,12 @@ def record_objects(opened: Opened, weights: Mapping[str, Digest]) -> tuple[Diges
     return Digest.of(record), objects
 
 
+def network_digest(opened: Opened) -> Digest:
+    """What the network would be called in a store; hashes all of it."""
+    weights = {name: Digest.of(raw_bytes(array)) for name, array in large_tensors(opened).items()}
+    return record_objects(opened, weights)[0]
+
+
 def is_large(structure: Structure, name: str) -> bool:
     """Whether the tensor is an object of its own; all others of a network lie in its pack."""
     return structure.tensors[name].nbytes >= LARGE_BYTES

@@ -27,6 +27,8 @@ class KeptNetwork:
     """What a file of its own holds: structure and all tensors; of an opaque one, the files themselves."""
     adds_bytes: int
     """Of objects that are there for this network only."""
+    until_verified_bytes: int = 0
+    """Of `adds_bytes`: what gives back its imported numbers bit for bit, let go once it is verified."""
 
 
 def network_steps(known: KnownRecords) -> Iterator[tuple[str, str, str]]:
@@ -46,7 +48,7 @@ def opaque_files(known: KnownRecords) -> Iterator[Digest]:
 
 def kept_networks(store: Store, known: KnownRecords) -> tuple[tuple[KeptNetwork, ...], int]:
     """All networks, and the bytes of what several of them are kept by."""
-    kept_by, families, alone = _kept_by(store, known)
+    kept_by, families, alone, until_verified = _kept_by(store, known)
     users: dict[Digest, set[str]] = {}
     for network, needs in kept_by.items():
         for digest in needs:
@@ -59,6 +61,9 @@ def kept_networks(store: Store, known: KnownRecords) -> tuple[tuple[KeptNetwork,
             family=families.get(network, ""),
             alone_bytes=alone[network],
             adds_bytes=sum(digest.size for digest in needs if len(users[digest]) == 1),
+            until_verified_bytes=sum(
+                digest.size for digest in until_verified.get(network, ()) if len(users[digest]) == 1
+            ),
         )
         for network, needs in kept_by.items()
     ]
@@ -69,9 +74,11 @@ def kept_networks(store: Store, known: KnownRecords) -> tuple[tuple[KeptNetwork,
 
 def _kept_by(
     store: Store, known: KnownRecords
-) -> tuple[dict[str, set[Digest]], dict[str, str], dict[str, int]]:
-    """By network: the objects it is kept by (those of its base aside), the base of its family, size alone."""
+) -> tuple[dict[str, set[Digest]], dict[str, str], dict[str, int], dict[str, set[Digest]]]:
+    """By network: the objects it is kept by (those of its base aside), the base of its family, size alone,
+    and which of these objects are there only until it is verified."""
     kept: dict[str, set[Digest]] = {}
+    until_verified: dict[str, set[Digest]] = {}
     families: dict[str, str] = {}
     for prefix in (VARIANTS, EXACTS):
         for digest in store.names.items(prefix).values():
@@ -81,6 +88,8 @@ def _kept_by(
             network = record.fields["network"]
             needs = reached([Digest.parse(network)], known) | {digest}
             needs |= {part for part, _ in parts_of(record)}
+            if prefix == EXACTS:
+                until_verified[network] = (needs & known.keys()) - kept.get(network, set())
             kept.setdefault(network, set()).update(needs & known.keys())
             families[network] = record.fields.get("family") or families.get(network, "")
     sizes: dict[str, int] = {}
@@ -97,7 +106,7 @@ def _kept_by(
             name = f"{graph} {variant}".strip()
             kept[name] = files & known.keys()
             alone[name] = sum(file.size for file in files)
-    return kept, families, alone
+    return kept, families, alone, until_verified
 
 
 def _whole_bytes(store: Store, structure: Digest) -> int:

@@ -6,7 +6,7 @@ gate/<machine>/<plan sha256>/<network sha256>  how a plan did with each of them
 <machine> is planner.machine.gates_id().
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,6 +22,7 @@ from planner.machine import gates_id
 from planner.names import gate_name, gates_prefix, precision_name, precisions_prefix
 from planner.networks.keeping import NetworkReader
 from planner.networks.records import Engine, Family, Gated, Precision, Variant
+from planner.turn import turn
 
 T = TypeVar("T")
 
@@ -29,7 +30,7 @@ SEARCHES = 32
 """Of a family that are remembered: a record of some hundred kilobytes at most."""
 
 TUNED_FORMAT = "lightbox.tuned/2"
-GATES_FORMAT = "lightbox.gates/2"
+GATES_FORMAT = "lightbox.gates/3"
 
 
 class Way(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,7 +130,16 @@ class Gates(msgspec.Struct, frozen=True, kw_only=True):
     network: str
     gate: dict[str, float]
     together: str = ""
-    results: tuple[GateResult, ...]
+    results: tuple[GateResult, ...] = ()
+
+    def with_results(self, results: Iterable[GateResult]) -> "Gates":
+        """With more of them. Where a build was judged twice, a refusal stands: it may be for what came of
+        the build together with the plan's other networks."""
+        merged = {result.build: result for result in self.results}
+        for result in results:
+            if result.build not in merged or not result.passed:
+                merged[result.build] = result
+        return msgspec.structs.replace(self, results=tuple(merged.values()))
 
 
 def record_tuned(store: Store, tuned: Tuned) -> None:
@@ -143,6 +153,51 @@ def record_gates(store: Store, gates: Gates) -> None:
     digest = store.objects.put(canonical_json(msgspec.to_builtins(gates)))
     plan, network = Digest.parse(gates.plan).sha256, Digest.parse(gates.network).sha256
     store.names.set(gate_name(gates_id(), plan, network), digest)
+
+
+def add_search(
+    store: Store,
+    before: Tuned,
+    search: Search,
+    ways: Iterable[Way],
+    in_use: Callable[[], Collection[str] | None],
+) -> Tuned:
+    """Record what one more search found beside what is recorded now, which others may have added to.
+
+    before: what was recorded when the search began; in_use: gives what Tuned.with_search asks for. What came
+    since then is kept, whether it is in use already or not. Takes a `turn` of the store.
+    """
+    with turn(store):
+        now = tuned_family(store, before.family) or Tuned(family=before.family, ways=())
+        used, older = in_use(), {way.build for way in before.ways}
+        kept = None if used is None else {*used, *(way.build for way in now.ways if way.build not in older)}
+        tuned = now.with_search(search, ways, kept)
+        record_tuned(store, tuned)
+    return tuned
+
+
+def restore_search(store: Store, family: str, search: Search, ways: Iterable[Way]) -> None:
+    """Record again what a search found, where a later one let it go as nothing was bound to it yet.
+
+    To be called within a `turn` of the store, and so before it is bound.
+    """
+    now = tuned_family(store, family) or Tuned(family=family, ways=())
+    if not {way.build for way in now.ways}.issuperset(search.ways):
+        record_tuned(store, now.with_search(search, ways, None))
+
+
+def add_results(store: Store, gates: Gates, together: str | None = None) -> None:
+    """Record more of how a plan did with a network: `gates.results` beside what is recorded now, by whomever.
+
+    together: what `Gates.together` is to be from now on; None: as it is recorded. What was recorded for
+    another gate is dropped. Takes a `turn` of the store.
+    """
+    with turn(store):
+        now = recorded_gates(store, gates.plan, gates.network)
+        if now is None or now.gate != gates.gate:
+            now = msgspec.structs.replace(gates, results=())
+        kept = now.together if together is None else together
+        record_gates(store, msgspec.structs.replace(now.with_results(gates.results), together=kept))
 
 
 def tuned_family(store: Store, base: str) -> Tuned | None:
@@ -228,10 +283,14 @@ def _result(gates: Gates | None, build: str) -> GateResult | None:
 
 def _worst(figures: list[Mapping[str, Any]]) -> dict[str, Any]:
     failures = [sentence for one in figures for sentence in one.get("failures", ())]
+    unseen = sorted({name for one in figures for name in one.get("unseen", ())})
     return {
         "least_dice": min(float(one["least_dice"]) for one in figures),
         "mean_dice": min(float(one["mean_dice"]) for one in figures),
         "volume_change": max(float(one["volume_change"]) for one in figures),
+        "segments": min(int(one["segments"]) for one in figures),
+        "tiny": min(int(one["tiny"]) for one in figures),
+        **({"unseen": unseen} if unseen else {}),
         **({"failures": failures[:3]} if failures else {}),
     }
 

@@ -5,22 +5,15 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from planner.pictures.family_style import COLOURS, MARGIN, ROW, WIDTH, called, cut_to, short
+from planner.pictures.alone import alone_drawn, alone_height
+from planner.pictures.family_style import COLOURS, MARGIN, RIGHT, ROW, WIDTH, cut_to, headed, short
 from planner.pictures.layout import Point
-from planner.pictures.members import amounts, builds_drawn, members_drawn, members_height
+from planner.pictures.members import amounts, builds_drawn, builds_height, members_drawn, members_height
 from planner.pictures.svg import FAINT, LINE, opening, rectangle, said_bytes, text
 from planner.reports.families import SHARINGS, FamilyReport, FamilyTensor, Sharing
+from planner.reports.family_words import SHARING_WORDS, open_sizes
 
-_WORDS: Mapping[Sharing, str] = {
-    "constant": "equal in all",
-    "lifted": "each has its own (small)",
-    "scaled": "base times a factor per channel",
-    "low-rank": "base plus a thin product",
-    "sparse": "base but for a few numbers",
-    "private": "some have their own (large)",
-}
-
-_HEAD, _LEGEND = 104.0, 34.0
+_HEAD, _LEGEND = 104.0, 22.0
 _LABELS, _BARS = 192.0, 318.0
 """Width of the layers' labels and bars."""
 
@@ -28,24 +21,30 @@ _MOST_ROWS = 44
 """How many layers are drawn before neighbours are joined."""
 
 
-def draw_families(reports: Sequence[FamilyReport]) -> str:
-    """The picture, one family below the other, as the text of an SVG file."""
+def draw_families(reports: Sequence[FamilyReport], alone: Sequence[FamilyReport] = ()) -> str:
+    """The picture, one family below the other, as the text of an SVG file.
+
+    alone: families of one network each, which share nothing: a line each in a table below.
+    """
     drawn = [_Picture(report) for report in reports]
-    height = sum(picture.height for picture in drawn) + _LEGEND + MARGIN
     parts: list[str] = []
     y = 0.0
     for picture in drawn:
         parts += [f"<g transform='translate(0,{y:.0f})'>", *picture.parts(), "</g>"]
         y += picture.height
-    there: set[Sharing] = {tensor.sharing for report in reports for tensor in report.tensors}
-    there |= {kind for report in reports for member in report.members for kind in member.adds}
-    there.add("constant")
-    if not reports:
+    if reports:
+        there: set[Sharing] = {tensor.sharing for report in reports for tensor in report.tensors}
+        there |= {kind for report in reports for member in report.members for kind in member.adds}
+        kinds = [kind for kind in SHARINGS if kind in there | {"constant"}]
+        parts += _legend(kinds, y)
+        y += math.ceil(len(kinds) / 2) * _LEGEND
+    if alone:
+        parts += alone_drawn(alone, y + MARGIN)
+        y += MARGIN + alone_height(alone)
+    if not parts:
         parts.append(text(MARGIN, MARGIN + 14, "no opened networks", size=20, weight="bold"))
-        height = 2 * MARGIN + 30
-    else:
-        parts += _legend(there, y)
-    return "\n".join([*opening(WIDTH, height), *parts, "</svg>"]) + "\n"
+        y = MARGIN + 30
+    return "\n".join([*opening(WIDTH, y + MARGIN), *parts, "</svg>"]) + "\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +65,8 @@ class _Picture:
 
     @property
     def height(self) -> float:
-        left = ROW * len(_rows(self.report)) + 40
-        right = 160 + members_height(self.report) + 64 + 17 * max(len(self.report.builds), 1)
+        left = ROW * len(_rows(self.report)) + 57
+        right = 160 + members_height(self.report) + 64 + builds_height(self.report.builds)
         return _HEAD + max(left, right) + MARGIN
 
     def parts(self) -> list[str]:
@@ -91,17 +90,20 @@ def _heading(report: FamilyReport) -> list[str]:
     said = (
         f"{_number(report.parameters)} parameters, {said_bytes(report.bytes)} · {len(report.tensors)} tensors"
     )
+    sizes = f" ({open_sizes(report)})" if open_sizes(report) else ""
+    shapes = cut_to(f"{', '.join(report.inputs)} → {', '.join(report.outputs)}{sizes} · {operators}", 190)
     return [
-        text(MARGIN, MARGIN + 14, f"{called(base, 60)}: {subject}", size=20, weight="bold"),
+        text(MARGIN, MARGIN + 14, f"{headed(base)}: {subject}", size=20, weight="bold"),
         text(MARGIN, MARGIN + 38, f"{said}: {shared}", size=13, colour=FAINT),
         text(
-            MARGIN,
-            MARGIN + 58,
-            f"{', '.join(report.inputs)} → {', '.join(report.outputs)} · {operators} · "
+            WIDTH - MARGIN,
+            MARGIN + 38,
             f"structure {short(report.structure)}, base {short(report.base)}",
             size=11,
             colour=FAINT,
+            anchor="end",
         ),
+        text(MARGIN, MARGIN + 58, shapes, size=11, colour=FAINT),
     ]
 
 
@@ -115,11 +117,13 @@ def _column(report: FamilyReport, top: float) -> list[str]:
         text(
             MARGIN + 184,
             top,
-            "width: bytes (square root); colour: share of members that differ",
+            "width: bytes (square root); coloured: how many members differ",
             size=11,
             colour=FAINT,
         ),
+        text(MARGIN, top + 17, _said_bars(rows), size=11, colour=FAINT),
     ]
+    top += 17
     for place, row in enumerate(rows):
         y = top + 16 + place * ROW
         parts.append(text(MARGIN, y + 11, row.label, size=11))
@@ -134,6 +138,18 @@ def _column(report: FamilyReport, top: float) -> list[str]:
         if row.after:
             parts.append(text(MARGIN + _LABELS + _BARS + 8, y + 11, row.after, size=10, colour=FAINT))
     return parts
+
+
+def _said_bars(rows: Sequence[_Row]) -> str:
+    """What the bars of a row are."""
+    if any(not tensor.shape for row in rows for tensor in row.tensors):
+        return "a row: neighbouring layers; its bars: their tensors, by how they are shared"
+    after = [kind for kind in ("Mul", "Add", "PRelu") if kind in {t.read_by for r in rows for t in r.tensors}]
+    roles = {"Mul": "scale (Mul)", "Add": "shift (Add)", "PRelu": "slope (PRelu)"}
+    said = "a row: a layer; its bars: its filters first"
+    return said + (
+        f", then the {' and the '.join(roles[kind] for kind in after)} of each channel" if after else ""
+    )
 
 
 def _tensor(tensor: FamilyTensor, members: int, at: Point, width: float) -> list[str]:
@@ -205,14 +221,14 @@ def _extent(tensors: Sequence[FamilyTensor]) -> float:
     return sum(math.sqrt(tensor.bytes) for tensor in tensors)
 
 
-def _legend(kinds: set[Sharing], top: float) -> list[str]:
-    """Three to a line, in columns."""
+def _legend(kinds: Sequence[Sharing], top: float) -> list[str]:
+    """Two to a line, in columns."""
     parts = []
-    for place, kind in enumerate(kind for kind in SHARINGS if kind in kinds):
-        x, y = MARGIN + place % 3 * 310, top + place // 3 * 22
+    for place, kind in enumerate(kinds):
+        x, y = (MARGIN, RIGHT)[place % 2], top + place // 2 * _LEGEND
         parts.append(rectangle(Point(x, y - 11), 22, 14, fill=COLOURS[kind], radius=3, stroke="none"))
         parts.append(text(x + 30, y, kind, weight="bold"))
-        parts.append(text(x + 96, y, _WORDS[kind], colour=FAINT))
+        parts.append(text(x + 96, y, SHARING_WORDS[kind], colour=FAINT))
     return parts
 
 

@@ -1,8 +1,9 @@
 """What the parts of a family's picture have in common: colours, places, and how members are called."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from planner.reports.families import FamilyMember, Sharing
+from planner.reports.family_words import first_name
 
 COLOURS: Mapping[Sharing, str] = {
     "constant": "#c3ccd6",
@@ -22,6 +23,11 @@ def called(member: FamilyMember, most: int) -> str:
     return cut_to(", ".join(member.names) or short(member.network), most)
 
 
+def headed(member: FamilyMember) -> str:
+    """How a family is called by its base, in a heading."""
+    return cut_to(first_name(member, short(member.network)), 60)
+
+
 def runs_on(member: FamilyMember) -> str:
     if not member.verified:
         return "own numbers (not verified)"
@@ -30,6 +36,17 @@ def runs_on(member: FamilyMember) -> str:
 
 def cut_to(words: str, most: int) -> str:
     return words if len(words) <= most else words[: most - 1] + "…"
+
+
+def wrapped(phrases: Sequence[str], most: int, between: str = " · ") -> list[str]:
+    """Lines of at most `most` letters; only between phrases, which are cut where they alone are longer."""
+    lines: list[str] = []
+    for phrase in phrases:
+        if lines and len(lines[-1]) + len(between) + len(phrase) <= most:
+            lines[-1] += between + phrase
+        else:
+            lines.append(cut_to(phrase, most))
+    return lines
 
 
 def short(digest: str) -> str:

@@ -5,10 +5,11 @@ from collections import Counter
 from collections.abc import Sequence
 from statistics import median
 
-from planner.pictures.family_style import COLOURS, MARGIN, RIGHT, ROW, WIDTH, called, cut_to, runs_on
+from planner.pictures.family_style import COLOURS, MARGIN, RIGHT, ROW, WIDTH, called, runs_on, wrapped
 from planner.pictures.layout import Point
 from planner.pictures.svg import FAINT, LINE, rectangle, said_bytes, said_seconds, text
 from planner.reports.families import SHARINGS, FamilyBuild, FamilyMember, FamilyReport, Sharing
+from planner.reports.family_words import NUMBERS_ONLY, said_gate
 
 _NAMED, _COLUMNS = 20, 280
 """Up to how many members have a line each, and into how many bars more than these are gathered."""
@@ -41,6 +42,9 @@ def amounts(report: FamilyReport, top: float) -> list[str]:
                 )
             )
             x += width
+    waiting = report.until_verified_bytes
+    besides = f"; plus {said_bytes(waiting)} until verified (at promotion)" if waiting else ""
+    parts.append(text(RIGHT, top + 104, f"{NUMBERS_ONLY}{besides}", size=11, colour=FAINT))
     return parts
 
 
@@ -59,7 +63,7 @@ def members_drawn(report: FamilyReport, top: float) -> list[str]:
 
 def _lines(members: Sequence[FamilyMember], top: float, largest: int) -> list[str]:
     """A line each: name, bar, bytes, and what it runs on."""
-    parts, left, room = list[str](), RIGHT + 170, 190.0
+    parts, left, room = list[str](), RIGHT + 170, 130.0  # beyond it: bytes, then what it runs on
     for place, member in enumerate(members):
         y = top + place * ROW
         parts.append(text(RIGHT, y + 11, called(member, 27), size=11))
@@ -149,30 +153,38 @@ def _bar(
     return parts
 
 
+_BUILD_LINE = 15.0
+"""From one line of a compiled form to the next."""
+
+
+def builds_height(builds: Sequence[FamilyBuild]) -> float:
+    return sum(_build_height(build) for build in builds) if builds else 2 + _BUILD_LINE
+
+
+def _build_height(build: FamilyBuild) -> float:
+    return _BUILD_LINE * (1 + len(_figures(build))) + 4
+
+
 def builds_drawn(builds: Sequence[FamilyBuild], members: int, top: float) -> list[str]:
-    parts = [text(RIGHT, top, "Compiled forms, one for all members", size=14, weight="bold")]
+    own = any(build.alone for build in builds)
+    title = f"Compiled forms, one for all members{' or (own build) for one' if own else ''}"
+    parts = [text(RIGHT, top, title, size=14, weight="bold")]
     if not builds:
         words = "none yet: members run from their own numbers, fp32, on onnxruntime"
         return [*parts, text(RIGHT, top + 18, words, size=11, colour=FAINT)]
-    figures = RIGHT + (170 if any(build.alone for build in builds) else 126)
-    for place, build in enumerate(builds):
-        y = top + 18 + 17 * place
-        said = f"{build.engine} {build.precision}" + (", one's own" if build.alone else "")
-        parts.append(text(RIGHT, y, said, size=11, weight="bold"))
-        refused = f", {build.refused} refused by the gate" if build.refused else ""
+    y = top + 18
+    for build in builds:
+        said = f"{build.engine} {build.precision}" + (" (own build)" if build.alone else "")
+        refused = f", refused for {build.refused}" if build.refused else ""
         words = f"passed for {build.passed} of {members}{refused}, preferred by {build.preferred}"
-        parts.append(text(figures, y, cut_to(f"{words}{_figures(build)}", 82), size=11, colour=FAINT))
+        parts.append(text(RIGHT, y, said, size=11, weight="bold"))
+        parts.append(text(RIGHT + 200, y, words, size=11, colour=FAINT))
+        for place, line in enumerate(_figures(build)):
+            parts.append(text(RIGHT + 12, y + _BUILD_LINE * (place + 1), line, size=11, colour=FAINT))
+        y += _build_height(build)
     return parts
 
 
-def _figures(build: FamilyBuild) -> str:
-    said = []
-    for name, (least, largest) in build.figures.items():
-        show = said_seconds if name.startswith("seconds") else _three_digits
-        low, high = show(least), show(largest)
-        said.append(f"{name.replace('_', ' ')} {low}" + (f" to {high}" if high != low else ""))
-    return " · " + " · ".join(said) if said else ""
-
-
-def _three_digits(value: float) -> str:
-    return f"{value:.4g}"
+def _figures(build: FamilyBuild) -> list[str]:
+    """Lines that end before the picture does."""
+    return wrapped(said_gate(build.figures, said_seconds), 88)

@@ -13,9 +13,9 @@ _PIPELINE_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56
 """Okabe and Ito's palette, which colour-blind people can tell apart, and two more."""
 
 _SHARED = ("#ffffff", "#d5efe9", "#a9dfd4", "#79cdbd")
-"""Fill of a stage by how many pipelines need it: 1, 2, 3, 4 and more."""
+"""Fill of a stage by how many compiled pipelines need it, drawn or not: 1, 2, 3, 4 and more."""
 
-_ROW, _PAD, _MARGIN, _HEAD, _LEGEND = 18, 10, 32, 84, 44
+_ROW, _PAD, _MARGIN, _HEAD, _LEGEND = 18, 10, 32, 84, 68
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,25 +156,26 @@ def _line(start: Point, end: Point) -> str:
 
 
 def _legend(drawn: Sequence[_Drawn], y: float) -> list[str]:
+    """Two lines, each within the least width of a picture."""
     counts = sorted({min(len(d.stage.shared_with) + 1, len(_SHARED)) for d in drawn})
-    entries = []
+    parts = [text(_MARGIN, y - 24, "compiled pipelines that need it, drawn here or not:")]
+    x = _MARGIN + 330.0
     for count in counts:
-        words = "one pipeline needs it" if count == 1 else f"{count} pipelines share it"
-        if count == len(_SHARED):
-            words = f"{count} or more pipelines share it"
-        entries.append((f"fill='{_fill(count)}' stroke='{LINE}'", words))
-    if any(d.stage.pool == "gil" for d in drawn):
-        entries.append(
-            (f"fill='none' stroke='{LINE}' stroke-dasharray='4 2'", "runs in a process of its own")
-        )
-    parts, x = [], float(_MARGIN)
-    for style, words in entries:
-        parts.append(f"<rect x='{x:.0f}' y='{y - 12:.0f}' width='22' height='14' rx='3' {style}/>")
-        parts.append(text(x + 30, y, words))
+        words = f"{count} or more" if count == len(_SHARED) else str(count)
+        parts.append(_swatch(x, y - 24, f"fill='{_fill(count)}' stroke='{LINE}'"))
+        parts.append(text(x + 30, y - 24, words))
         x += 30 + 6.6 * len(words) + 26
-    parts.append(f"<circle cx='{x + 5:.0f}' cy='{y - 4:.0f}' r='4.5' fill='{INK}'/>")
-    parts.append(text(x + 16, y, "dots: the pipelines below that need it"))
+    parts.append(f"<circle cx='{_MARGIN + 5}' cy='{y - 4:.0f}' r='4.5' fill='{INK}'/>")
+    parts.append(text(_MARGIN + 16, y, "dots: those of the pipelines drawn here that need it"))
+    if any(d.stage.pool == "gil" for d in drawn):
+        x = _MARGIN + 370.0
+        parts.append(_swatch(x, y, f"fill='none' stroke='{LINE}' stroke-dasharray='4 2'"))
+        parts.append(text(x + 30, y, "runs in a process of its own"))
     return parts
+
+
+def _swatch(x: float, y: float, style: str) -> str:
+    return f"<rect x='{x:.0f}' y='{y - 12:.0f}' width='22' height='14' rx='3' {style}/>"
 
 
 def _hover(stage: ExplainedStage) -> str:
@@ -188,7 +189,8 @@ def _row_text(step: str, operator: str) -> str:
 
 def _cost_text(stage: ExplainedStage) -> str:
     guess = "" if stage.measured else "guess: "
-    return f"{guess}{said_seconds(stage.seconds)} · {stage.peak_bytes / 1e6:.0f} MB"
+    megabytes = f"{stage.peak_bytes / 1e6:.0f} MB" if stage.peak_bytes >= 1e6 else "< 1 MB"
+    return f"{guess}{said_seconds(stage.seconds)} · {megabytes}"
 
 
 def _fill(users: int) -> str:

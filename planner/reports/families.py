@@ -12,13 +12,13 @@ from object_store.digest import Digest
 from object_store.opening import Store
 from planner.errors import UnknownNetwork
 from planner.live import current_binding, live_plans
-from planner.names import NETWORKS
+from planner.names import NETWORKS, exact_name
 from planner.networks.adopt import why_opaque
 from planner.networks.compared import is_opened
 from planner.networks.families.members import families, variants
 from planner.networks.joint import members_of
 from planner.networks.keeping import NetworkReader, unpacked_small
-from planner.networks.records import BoundNetwork, Family, Gated, Keeping, Variant
+from planner.networks.records import BoundNetwork, Exact, Family, Gated, Keeping, Variant
 from planner.networks.structure import Structure
 from planner.plan import Plan
 
@@ -76,11 +76,14 @@ class FamilyMember:
     """Largest relative error of a number that is computed from the base's; 0: bit for bit."""
     verified: bool
     """False: kept inexactly, and not compared on outputs yet; it runs from its own numbers."""
+    until_verified: Mapping[str, int]
+    """Objects (digest: bytes) that give back its imported numbers, kept besides until it is verified."""
     runs: Gated | None
     """What the binding prefers; None: its exact numbers, fp32, on onnxruntime."""
 
     @property
     def adds_bytes(self) -> int:
+        """Numbers only: the records that say how it is kept are counted by planner.reports.stats."""
         return sum(self.adds.values())
 
 
@@ -125,6 +128,11 @@ class FamilyReport:
         """What the members keep beside the base's tensors."""
         return sum(member.adds_bytes for member in self.members)
 
+    @property
+    def until_verified_bytes(self) -> int:
+        """What all of them keep besides until they are verified; objects of several once."""
+        return sum({d: n for member in self.members for d, n in member.until_verified.items()}.values())
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpaqueNetwork:
@@ -165,6 +173,16 @@ def family_report(
     ]
     reports.sort(key=lambda report: (-len(report.members), report.base))
     return tuple(reports), tuple(n for n in opaque if chosen is None or n.graph in chosen)
+
+
+def networks_named(store: Store, name: str) -> tuple[str, ...]:
+    """Digests of the networks, opaque graphs among them, that `family_report` takes this name for; sorted.
+
+    Raises: UnknownNetwork, StoreError.
+    """
+    plans = live_plans(store)
+    known = {*variants(store), *(network.graph for network in _opaque(store, plans))}
+    return tuple(sorted(_found(name, _names(store, plans), known)))
 
 
 def _names(store: Store, plans: Mapping[str, Plan]) -> dict[str, set[str]]:
@@ -235,6 +253,7 @@ def _family(
             adds=_by_kind(adds[variant.network]),
             tolerance=variant.tolerance,
             verified=variant.exact or variant.verified is not None,
+            until_verified=_until_verified(store, reader, variant.network),
             runs=runs[variant.network],
         )
         for variant in kept
@@ -304,6 +323,14 @@ def _adds(
         if name not in found and array.tobytes() != base[name].tobytes():
             found[name] = ("lifted", array.nbytes)
     return found
+
+
+def _until_verified(store: Store, reader: NetworkReader, network: str) -> dict[str, int]:
+    named = store.names.get(exact_name(Digest.parse(network).sha256))
+    if named is None:
+        return {}
+    exact: Exact = reader.read(named, Exact)
+    return {text: Digest.parse(text).size for text in (exact.residual, *exact.tensors.values()) if text}
 
 
 def _by_kind(adds: Mapping[str, tuple[Sharing, int]]) -> dict[Sharing, int]:

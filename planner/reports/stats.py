@@ -1,13 +1,16 @@
 """What a store holds: bytes by kind, and what each network costs in it against what it would cost alone."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from object_store.digest import Digest
+from object_store.errors import ObjectCorrupt, ObjectMissing
 from object_store.local import LocalStore
 from object_store.opening import Store
 from planner import binding, plan
 from planner.networks import records
+from planner.networks.families.known import forgettable
 from planner.networks.sharing import KeptNetwork, kept_networks, opaque_files
 from planner.networks.structure import FORMAT as STRUCTURE_FORMAT
 from planner.stored_records import (
@@ -30,7 +33,8 @@ _RECORDS = {
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """unused_bytes: of objects that no name leads to; `lightbox store gc` deletes them."""
+    """unused_bytes: what `lightbox store gc` would delete if nothing were too young: objects that no name
+    leads to, or only names of networks that no plan and no other name uses."""
 
     objects: int = 0
     bytes: int = 0
@@ -72,7 +76,7 @@ def store_stats(store: Store) -> StoreStats:
     """Count every object once. Reads records, not tensors. Raises: StoreError."""
     objects = LocalStore(store.objects.root)  # damage is for `store verify` to find
     known = {digest: stored_record(objects, digest) for digest in objects}
-    used = reached(store.names.roots(), known)
+    used = reached(store.names.roots(without=_names_to_go(store)), known)
     opaque = set(opaque_files(known))
     kinds = _kinds(known, opaque)
     amounts: dict[Kind, Amount] = dict.fromkeys(KINDS, Amount())
@@ -84,6 +88,14 @@ def store_stats(store: Store) -> StoreStats:
     networks, shared = kept_networks(store, known)
     index = sum(file.stat().st_size for file in store.names.path.parent.glob(f"{store.names.path.name}*"))
     return StoreStats(kinds=amounts, networks=networks, shared_bytes=shared, index_bytes=index)
+
+
+def _names_to_go(store: Store) -> frozenset[str]:
+    """Names that garbage collection deletes, however young; none where it would refuse to."""
+    try:
+        return forgettable(store, -math.inf).names
+    except (ObjectMissing, ObjectCorrupt):
+        return frozenset()
 
 
 def _kinds(known: KnownRecords, opaque: set[Digest]) -> dict[Digest, Kind]:

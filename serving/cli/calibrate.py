@@ -9,6 +9,7 @@ from serving.cli.output import (
     JsonFlag,
     StoreOption,
     command_errors,
+    few,
     opened_store,
     print_json,
     print_line,
@@ -29,7 +30,12 @@ _REFERENCE = 128
 def calibrate_command(
     pipelines: Annotated[list[str] | None, typer.Argument(help="Compiled pipelines; default: all.")] = None,
     check: Annotated[
-        bool, typer.Option("--check", help="Measure nothing anew: compare predictions with another series.")
+        bool,
+        typer.Option(
+            "--check",
+            help="Change nothing: run the stages on a series that no cost was measured on, a generated chest "
+            "CT of 96 images of 512 x 512, and hold predictions against it.",
+        ),
     ] = False,
     store: StoreOption = None,
     as_json: JsonFlag = False,
@@ -57,9 +63,9 @@ def calibrate_command(
             print_json({"binding": done.binding, "seconds": done.seconds, "stages": stages})
             return
         columns = ("stage", "pipelines", "time before>", "after>", "all cores>", "memory before>", "after>")
-        print_table(
-            columns, [_row(row) for row in done.stages], title=f"for {_REFERENCE} images of 512 x 512"
-        )
+        print_line(f"for {_REFERENCE} images of 512 x 512")
+        print_table(columns, [_row(row) for row in done.stages])
+        print_line("time: on one core; all cores: how many times as fast there; memory: the largest at once")
         print_line(
             f"{len(done.stages)} stages in {said_seconds(done.seconds)}; binding {short(done.binding)}"
         )
@@ -73,11 +79,7 @@ def _row(row: "Calibrated") -> tuple[str, ...]:
     ]
     faster = "-" if row.after.all_cores is None else f"{1 / row.after.all_cores:.1f}x"
     memory = [said_bytes(cost.peak_bytes(voxels)) for cost in (row.before, row.after)]
-    return (row.name, _few(row.pipelines), *times, faster, *memory)
-
-
-def _few(names: tuple[str, ...]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return (row.name, few(row.pipelines), *times, faster, *memory)
 
 
 def _say_predictions(predicted: "tuple[Predicted, ...]", as_json: bool) -> None:
@@ -102,13 +104,23 @@ def _say_predictions(predicted: "tuple[Predicted, ...]", as_json: bool) -> None:
             for row in predicted
         ]
         columns = ("stage", "time predicted>", "real>", "ratio>", "memory predicted>", "real>", "ratio>")
+        print_line(f"on {_said_series()}, which no cost was measured on")
         print_table(columns, rows)
         total, real = sum(p.predicted_s for p in predicted), sum(p.real_s for p in predicted)
         print_line(f"all stages: {said_seconds(total)} predicted, {said_seconds(real)} real")
+        print_line(
+            "ratio: predicted by real; the memory predicted, and a margin, is reserved while a stage runs"
+        )
         for row in short_of_memory:
             print_line(f"{row.name} needs more memory than is reserved for it: run `lightbox calibrate`")
     if short_of_memory:
         raise typer.Exit(NO)
+
+
+def _said_series() -> str:
+    from planner.calibration import UNLIKE
+
+    return f"a generated chest CT of {UNLIKE.slices} images of {UNLIKE.rows} x {UNLIKE.columns}"
 
 
 def _ratio(predicted: float, real: float) -> str:

@@ -1,5 +1,8 @@
 """`lightbox compile`: pipelines into plans, and all plans of the store into one binding."""
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -8,6 +11,8 @@ from serving.cli.output import (
     JsonFlag,
     StoreOption,
     command_errors,
+    counted,
+    fail,
     opened_store,
     print_json,
     print_line,
@@ -31,24 +36,27 @@ def compile_command(
         from planner.cost import measured_costs
         from planner.live import current_binding
 
-        read = [read_pipeline(pipeline_path(name)) for name in pipelines]
-        with progress("pipelines", len(read)) as planned, progress("measuring stages") as measured:
-            costing = without_measuring if no_measure else measured_costs(opened, measured=measured)
-            compiled = compile_pipelines(opened, read, costing=costing, planned=planned)
+        with _none_of(len(pipelines)):
+            paths = [pipeline_path(name) for name in pipelines]
+            read = [read_pipeline(path) for path in paths]
+            with progress("pipelines", len(read)) as planned, progress("measuring stages") as measured:
+                costing = without_measuring if no_measure else measured_costs(opened, measured=measured)
+                with _located(paths, planned) as made:
+                    compiled = compile_pipelines(opened, read, costing=costing, planned=made)
         current = current_binding(opened)
         assert current is not None  # compiling made one
         digest, binding = current
         rows = []
         for one in compiled:
-            stages = binding.stages_of(str(one.digest))
+            its_stages = binding.stages_of(str(one.digest))
             rows.append(
                 {
                     "pipeline": one.plan.pipeline,
                     "version": one.plan.version,
                     "plan": str(one.digest),
                     "new": one.new,
-                    "stages": len(stages),
-                    "shared_stages": sum(len(stage.plans) > 1 for stage in stages),
+                    "stages": len(its_stages),
+                    "shared_stages": sum(len(stage.plans) > 1 for stage in its_stages),
                 }
             )
         if as_json:
@@ -68,4 +76,38 @@ def compile_command(
                 for row in rows
             ],
         )
-        print_line(f"binding {short(str(digest))}: {len(binding.stages)} stages, {len(binding.plans)} plans")
+        stages, plans = counted(len(binding.stages), "stage"), counted(len(binding.plans), "plan")
+        print_line(f"binding {short(str(digest))}: {stages}, {plans}")
+
+
+@contextmanager
+def _none_of(number: int) -> Iterator[None]:
+    """Where one of several pipelines cannot be compiled: says that the others were not, either."""
+    from models.errors import PipelineError
+
+    try:
+        yield
+    except PipelineError as error:
+        if number == 1:
+            raise
+        fail(f"{error}\nlightbox: so none of the {number} pipelines was compiled; the store's are as before")
+
+
+@contextmanager
+def _located(paths: Sequence[Path], planned: Callable[[str], None]) -> Iterator[Callable[[str], None]]:
+    """Gives what compiling is to tell of each plan made; its errors then say in which file and line."""
+    from models.errors import PipelineError
+    from models.pipeline_file import located
+
+    made: list[str] = []
+
+    def told(pipeline: str) -> None:
+        made.append(pipeline)
+        planned(pipeline)
+
+    try:
+        yield told
+    except PipelineError as error:
+        if len(made) == len(paths):
+            raise
+        raise located(error, paths[len(made)]) from error  # plans are made one after the other

@@ -1,4 +1,4 @@
-"""`lightbox diff`: what differs between two pipelines, their networks included."""
+"""`lightbox diff`: what differs between two pipelines, their networks included, or between two networks."""
 
 import json
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,6 +11,7 @@ from serving.cli.output import (
     JsonFlag,
     StoreOption,
     command_errors,
+    fail,
     opened_store,
     print_json,
     print_line,
@@ -19,14 +20,17 @@ from serving.cli.output import (
 )
 
 if TYPE_CHECKING:
-    from object_store.opening import Store
     from planner.networks.compared import NetworkDifference
     from planner.plan import Plan
+    from planner.reports.compared_sides import Sides
 
 _SHOWN = 40
 """Tensors in a table, those with the most differing numbers first."""
 
-_WHICH = "A compiled pipeline, a YAML file, a bundled pipeline or the digest of a plan."
+_WHICH = (
+    "A compiled pipeline, a bundled one, a YAML file, the digest of a plan; or a network of the store: its "
+    "name given by `lightbox network add`, its digest or the first 6 or more digits."
+)
 
 
 def diff_command(
@@ -35,45 +39,85 @@ def diff_command(
     store: StoreOption = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show every setting that differs between two pipelines. Exit code 1 if there is one."""
-    with command_errors(), opened_store(store) as opened:
-        from planner.networks.compared import network_difference
-        from planner.reports.diff import differences, other_networks
+    """Show every setting that differs between two pipelines, or every tensor between two networks.
 
-        ours, theirs = _plan(opened, before), _plan(opened, after)
-        found = differences(ours, theirs)
-        networks = {
-            step: network_difference(opened, *pair) for step, pair in other_networks(ours, theirs).items()
-        }
-        if as_json:
-            settings = [{"key": d.key, "before": d.before, "after": d.after} for d in found]
-            print_json(settings + [row for step, network in networks.items() for row in _rows(step, network)])
-        elif not found:
-            print_line("no difference")
-        else:
-            rows = [(d.key, _said(d.before), _said(d.after)) for d in found]
-            print_table(("setting", before, after), rows)
-            for step, network in networks.items():
-                _print_network(step, network)
-        if found:
+    A pipeline beside a network stands for the one network it runs. Nothing is added to the store.
+    Exit code 1 if there is a difference.
+    """
+    with command_errors(), opened_store(store) as opened:
+        from planner.reports.compared_sides import compared_sides
+
+        with compared_sides(opened, before, after) as sides:
+            if sides.plans is not None:
+                differ = _diff_plans(sides, *sides.plans, before, after, as_json=as_json)
+            else:
+                differ = _diff_networks(sides, before, after, as_json=as_json)
+        if differ:
             raise typer.Exit(NO)
 
 
-def _rows(step: str, network: "NetworkDifference") -> list[dict[str, Any]]:
-    """What differs within a network, as settings of the step."""
-    key = f"steps.{step}.graph"
-    structure = [{"key": f"{key}.{d.what}", "before": d.before, "after": d.after} for d in network.structure]
-    tensors = [{"key": f"{key}.{tensor.name}", **msgspec.to_builtins(tensor)} for tensor in network.tensors]
+def _diff_plans(
+    sides: "Sides", ours: "Plan", theirs: "Plan", before: str, after: str, *, as_json: bool
+) -> bool:
+    """Whether there is a difference."""
+    from planner.reports.diff import differences, other_networks
+
+    found = differences(ours, theirs)
+    networks = {step: sides.difference(*pair) for step, pair in other_networks(ours, theirs).items()}
+    if as_json:
+        settings = [{"key": d.key, "before": d.before, "after": d.after} for d in found]
+        tensors = [row for step, one in networks.items() for row in _rows(one, f"steps.{step}.graph.")]
+        print_json(settings + tensors)
+    elif not found:
+        print_line("no difference")
+    else:
+        rows = [(d.key, _said(d.before), _said(d.after)) for d in found]
+        print_table(("setting", before, after), rows)
+        for step, network in networks.items():
+            _print_network(network, f"\nnetwork of {step}: ")
+    return bool(found)
+
+
+def _diff_networks(sides: "Sides", before: str, after: str, *, as_json: bool) -> bool:
+    """Whether there is a difference."""
+    networks: list[str] = []
+    for name, choice in zip((before, after), sides.networks, strict=True):
+        if len(choice) != 1:
+            some = ", ".join(map(short, choice[:4])) or "none"
+            fail(f"'{name}' stands for {len(choice)} networks ({some}), and one is compared: give its digest")
+        networks += choice
+    ours, theirs = networks
+    if ours == theirs:
+        if as_json:
+            print_json([])
+        else:
+            print_line("no difference")
+        return False
+    found = sides.difference(ours, theirs)
+    if as_json:
+        print_json([{"key": "network", "before": ours, "after": theirs}, *_rows(found, "")])
+    else:
+        _print_network(found, "")
+    return True
+
+
+def _rows(network: "NetworkDifference", prefix: str) -> list[dict[str, Any]]:
+    """What differs within a network, as settings whose keys begin so."""
+    structure = [
+        {"key": f"{prefix}{d.what}", "before": d.before, "after": d.after} for d in network.structure
+    ]
+    tensors = [{"key": f"{prefix}{tensor.name}", **msgspec.to_builtins(tensor)} for tensor in network.tensors]
     return structure + tensors
 
 
-def _print_network(step: str, network: "NetworkDifference") -> None:
-    title = f"\nnetwork of {step}: {short(network.before)} against {short(network.after)}"
+def _print_network(network: "NetworkDifference", heading: str) -> None:
+    title = f"{heading}{short(network.before)} against {short(network.after)}"
     if network.why:
         print_line(f"{title}: {network.why}")
     elif network.structure:
         rows = [(d.what, d.before, d.after) for d in network.structure]
-        print_table(("structure", "before", "after"), rows, title=f"{title}, structures differ")
+        print_line(f"{title}, structures differ")
+        print_table(("structure", "before", "after"), rows)
     else:
         tensors = sorted(network.tensors, key=lambda tensor: -tensor.differing)
         told = [
@@ -86,26 +130,12 @@ def _print_network(step: str, network: "NetworkDifference") -> None:
             )
             for tensor in tensors[:_SHOWN]
         ]
-        columns = ("tensor", "read by", "shape", "numbers that differ>", "largest, relative>")
-        print_table(columns, told, title=f"{title}, one structure, {len(tensors)} tensors differ")
+        columns = ("tensor", "read by", "shape", "numbers that differ>", "largest change>")
+        print_line(f"{title}, one structure, {len(tensors)} tensors differ")
+        print_table(columns, told)
         if len(tensors) > _SHOWN:
             print_line(f"and {len(tensors) - _SHOWN} more; --json has all")
-
-
-def _plan(store: "Store", named: str) -> "Plan":
-    from models.pipeline_file import pipeline_path, read_pipeline
-    from object_store.digest import Digest
-    from planner.compile import make_plan
-    from planner.errors import UnknownPipeline
-    from planner.live import compiled_plan
-    from planner.plan import stored_plan
-
-    if named.startswith("sha256:"):
-        return stored_plan(store, Digest.parse(named))
-    try:
-        return compiled_plan(store, named)[1]
-    except UnknownPipeline:
-        return make_plan(store, read_pipeline(pipeline_path(named)))
+        print_line("largest change: of one number, as a share of the largest magnitude in the tensor")
 
 
 def _said(value: object) -> str:

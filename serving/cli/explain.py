@@ -10,6 +10,7 @@ from serving.cli.output import (
     JsonFlag,
     StoreOption,
     command_errors,
+    few,
     opened_store,
     print_json,
     print_line,
@@ -78,16 +79,23 @@ def _print_pipeline(explanation: "Explanation") -> None:
             stage.granularity + (", own process" if stage.pool == "gil" else ""),
             said_seconds(stage.seconds) + ("" if stage.measured else " (guess)"),
             said_bytes(stage.peak_bytes),
-            ", ".join(stage.shared_with) or "-",
+            few(stage.shared_with) or "-",
         )
         for stage in explanation.stages
     ]
     title = (
         f"{explanation.pipeline} {explanation.version} ({explanation.title}), plan {short(explanation.plan)}"
     )
-    print_table(("steps", "operators", "runs on", "time>", "peak memory>", "shared with"), rows, title=title)
+    print_line(title)
+    print_table(("steps", "operators", "runs on", "time>", "peak memory>", "shared with"), rows)
     for network in explanation.opaque:
         print_line(f"  the network of step {network.step} stays opaque: {network.why}")
+    for waiting in explanation.unjudged:
+        plans = ", ".join(f"{pipeline} (plan {short(plan)})" for plan, pipeline in waiting.plans)
+        print_line(
+            f"  the network of step {waiting.step} could run faster: not judged yet by the golden cases of "
+            f"{plans}, as `lightbox promote` and `lightbox tune` do"
+        )
     print_line(
         f"  {said_seconds(explanation.seconds)} in all, "
         f"{said_seconds(explanation.shared_seconds)} of it shared\n"

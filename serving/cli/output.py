@@ -60,9 +60,10 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, tit
 
 @contextlib.contextmanager
 def progress(what: str, total: int | None = None) -> Iterator[Callable[[str], None]]:
-    """A bar on stderr if that is a terminal. Gives a function to call with a label at each step done."""
+    """A bar on stderr, or lines if that is no terminal. Gives a function to call with a label at each step
+    done."""
     if not sys.stderr.isatty():
-        yield lambda label: None
+        yield step_lines(what, total)
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -75,6 +76,31 @@ def progress(what: str, total: int | None = None) -> Iterator[Callable[[str], No
             bar.update(task, advance=1, description=f"{what}: {label}" if label else what)
 
         yield step
+
+
+_SILENT_S = 5.0
+"""How long nothing is said where stderr is no terminal: what is done sooner says nothing, as programs do."""
+
+
+def step_lines(
+    what: str, total: int | None = None, clock: Callable[[], float] = time.monotonic
+) -> Callable[[str], None]:
+    """A function to call with a label at each step done, which says so on stderr every few seconds."""
+    began = said_at = clock()
+    done = 0
+
+    def step(label: str) -> None:
+        nonlocal said_at, done
+        done += 1
+        if clock() - said_at >= _SILENT_S:
+            said_at = clock()
+            of = "" if total is None else f" of {total}"
+            sys.stderr.write(
+                f"[{said_at - began:5.0f} s] {what}, step {done}{of}: {label}".rstrip(": ") + "\n"
+            )
+            sys.stderr.flush()
+
+    return step
 
 
 @contextlib.contextmanager
@@ -93,7 +119,7 @@ def spoken() -> Iterator[Callable[[str], None]]:
 def command_errors() -> Iterator[None]:
     """Errors that a person can act on become one sentence on stderr and exit code 2, or 1 for a plain no."""
     from models.errors import ModelsError
-    from object_store.errors import StoreError
+    from object_store.errors import ObjectCorrupt, ObjectMissing, StoreError
     from planner.errors import NotChecked, PlannerError
     from serving.config import ConfigError
 
@@ -101,12 +127,17 @@ def command_errors() -> Iterator[None]:
         yield
     except NotChecked as error:
         fail(str(error), NO)
+    except (ObjectMissing, ObjectCorrupt) as error:
+        fail(f"{error}; `lightbox store verify` says what else is damaged, and of which network it is")
     except (ModelsError, StoreError, PlannerError, ConfigError) as error:
         fail(str(error))
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] != "onnx":
             raise
-        fail("this opens networks, which needs the planner's extra: pip install 'lightbox[planner]'")
+        fail(
+            "this opens networks, which needs the planner's extra: "
+            "pip install -e '.[planner]' in Lightbox's folder"
+        )
     except OSError as error:
         fail(f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except KeyboardInterrupt:
@@ -120,14 +151,19 @@ def fail(sentence: str, code: int = WRONG) -> NoReturn:
 
 
 @contextlib.contextmanager
-def opened_store(directory: Path | None) -> Iterator["Store"]:
-    """The store in `directory`, or the configured one; whatever is read from it is verified."""
-    from object_store.opening import open_store
+def opened_store(directory: Path | None, *, must_exist: bool = False) -> Iterator["Store"]:
+    """The store in `directory`, or the configured one; whatever is read from it is verified.
+
+    must_exist: for commands that only look: a `directory` without a store is an error, and none is made.
+    """
+    from object_store.opening import is_store, open_store
 
     if directory is None:
         from serving.cli.configured import configuration
 
         directory = configuration().store_path
+    elif must_exist and not is_store(directory):
+        fail(f"there is no store in {directory}; `lightbox compile` and `lightbox network add` make one")
     with open_store(directory, verify_on_read=True) as store:
         yield store
 
@@ -146,6 +182,16 @@ def said_bytes(number: float) -> str:
 def said_seconds(seconds: float) -> str:
     """A duration for people: `850 ms`, `3.2 s`."""
     return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
+
+
+def few(names: Sequence[str]) -> str:
+    """`a, b, c and 15 more`."""
+    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+
+
+def counted(number: int, thing: str) -> str:
+    """`1 network`, `3 networks`."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def short(digest: str) -> str:

@@ -89,28 +89,49 @@ def put_base(
     tensors: all, contiguous; weights: digests of the large ones; objects: of `keeping.record_objects`.
     verified: why it does not stay in the family it was in.
     """
-    filters = filters_of(structure)
-    places = [peaks(filter_, tensors[filter_.name]) for filter_ in filters.values()]
-    extra = npz({"peaks": np.concatenate([np.empty(0, np.int64), *places])})
-    extra_digest = Digest.of(extra)
     structure_digest = Digest.of(structure.to_bytes())
-    family = Family(structure=str(structure_digest), base=str(network)).to_bytes()
+    records = base_objects(structure, tensors, weights, network, verified)
+    large = {digest: raw_bytes(tensors[name]) for name, digest in weights.items()}
+    added = put_missing(store, {**objects, **large, **records.objects}, threads)
+    told = fingerprint(filters_of(structure), tensors)
+    store.names.tag(network, _tag(structure_digest.sha256), f"{weights_key(weights)} {told}")
+    store.names.set(family_name(structure_digest.sha256, network.sha256), records.family)
+    store.names.set(variant_name(network.sha256), records.variant)  # last: from here on it is registered
+    return added
+
+
+@dataclass(frozen=True, slots=True)
+class BaseRecords:
+    """What a base without members is kept by, beside `keeping.record_objects` and its large tensors.
+
+    family, variant: digests of the records; objects: these and the peaks of its filters.
+    """
+
+    family: Digest
+    variant: Digest
+    objects: Mapping[Digest, bytes]
+
+
+def base_objects(
+    structure: Structure,
+    tensors: Mapping[str, Array],
+    weights: Mapping[str, Digest],
+    network: Digest,
+    verified: Verification | None = None,
+) -> BaseRecords:
+    """The records of a network as a base. Arguments: as of `put_base`."""
+    places = [peaks(filter_, tensors[filter_.name]) for filter_ in filters_of(structure).values()]
+    extra = npz({"peaks": np.concatenate([np.empty(0, np.int64), *places])})
+    family = Family(structure=str(Digest.of(structure.to_bytes())), base=str(network)).to_bytes()
     variant = Variant(
         network=str(network),
         family=str(network),
         tensors={name: str(digest) for name, digest in weights.items()},
-        extra=str(extra_digest),
+        extra=str(Digest.of(extra)),
         verified=verified,
     ).to_bytes()
-    family_digest, variant_digest = Digest.of(family), Digest.of(variant)
-    large = {digest: raw_bytes(tensors[name]) for name, digest in weights.items()}
-    records = {extra_digest: extra, family_digest: family, variant_digest: variant}
-    added = put_missing(store, {**objects, **large, **records}, threads)
-    told = fingerprint(filters, tensors)
-    store.names.tag(network, _tag(structure_digest.sha256), f"{weights_key(weights)} {told}")
-    store.names.set(family_name(structure_digest.sha256, network.sha256), family_digest)
-    store.names.set(variant_name(network.sha256), variant_digest)  # last: from here on it is registered
-    return added
+    objects = {Digest.of(data): data for data in (extra, family, variant)}
+    return BaseRecords(Digest.of(family), Digest.of(variant), objects)
 
 
 def put_missing(store: Store, objects: Mapping[Digest, BytesLike], threads: ThreadPoolExecutor) -> int:

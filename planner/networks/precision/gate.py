@@ -42,6 +42,13 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     """Judged by voxels, over all cases."""
     failures: tuple[str, ...]
     """One sentence for each thing that failed."""
+    unseen: tuple[str, ...] = ()
+    """Segments, by name where they have names, that no case shows in fp32: nothing is known of them."""
+
+    @property
+    def judged(self) -> int:
+        """How many segments there were to judge, over all cases. Without any, every way would pass."""
+        return self.segments + self.tiny
 
 
 def judge(case: str, reference: Sequence[Labels], found: Sequence[Labels], gate: Gate) -> Verdict:
@@ -101,4 +108,10 @@ def worst(verdicts: Sequence[Verdict]) -> Verdict:
         segments=sum(one.segments for one in verdicts),
         tiny=sum(one.tiny for one in verdicts),
         failures=tuple(sentence for one in verdicts for sentence in one.failures),
+        unseen=tuple(sorted({name for one in verdicts for name in one.unseen})),
     )
+
+
+def refused(why: str) -> Verdict:
+    """Where nothing could be compared."""
+    return msgspec.structs.replace(worst(()), passed=False, failures=(why,))

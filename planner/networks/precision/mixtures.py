@@ -22,7 +22,9 @@ from planner.networks.precision.rounding import Feedback, feedback
 from planner.networks.precision.trial import Borders, borders_of, error_of, seconds_in_turn, session_of
 from planner.networks.records import Engine
 
-_ROUNDS = 3
+_ROUNDS, _QUICK_ROUNDS = 2, 10
+_QUICK_S = 0.5
+"""Levels that take less than this together are measured QUICK_ROUNDS times more: short runs scatter."""
 _SETTLING = 2
 """Pieces on which the last bias is settled."""
 
@@ -74,7 +76,10 @@ class Mixtures:
             runs[level] = partial(session.run, self._feeds[0])
         for run in runs.values():
             run()
-        taken = seconds_in_turn(runs, _ROUNDS)
+        taken = seconds_in_turn(runs, 1)
+        rounds = _ROUNDS if sum(sum(one) for one in taken.values()) > _QUICK_S else _QUICK_ROUNDS
+        for said, more in seconds_in_turn(runs, rounds).items():
+            taken[said] += more
         return {level: min(taken[level]) for level in ("fp32", *levels)}
 
     def rungs(

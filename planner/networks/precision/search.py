@@ -51,6 +51,12 @@ _LIKELY_ERROR = 0.005
 _WORTH = 0.9
 """int8 throughout must take less than this share of fp32's time, or the engine is not searched further."""
 
+_CLEARLY = 0.75
+"""On a piece of the input a level is faster for certain only below this share of another's time: where one
+has passed that is not, the other is tried as well, and both are timed on a whole feed."""
+
+_NOTHING = "no case shows any segment in fp32, so there is nothing to judge another way by"
+
 Progress = Callable[[str], None]
 
 
@@ -78,8 +84,9 @@ def plan_precision(
         engines: those not installed are left out, and `notes` says so.
         budget_s: seconds after which no further candidate is begun; the last may run over.
 
-    Equal measurements give an equal choice. Raises: ValueError without a case in either set; KernelError
-    where fp32 onnxruntime cannot run the network.
+    Where no case shows any segment there is nothing to judge by: then it is plain fp32, and `notes` says so.
+    Equal measurements give an equal choice. Raises: ValueError without a case in either set, or for a case
+    without a feed; KernelError where fp32 onnxruntime cannot run the network.
     """
     if not calibration or not held_out:
         raise ValueError("precision is planned on at least one calibration case and one held-out case")
@@ -156,8 +163,11 @@ class _Search:
                 there.append(engine)
             else:
                 self._notes.append(f"{engine} is not installed here, so nothing was tried with it")
+        judgeable = self._judgeable()
+        if not judgeable:
+            there = ["onnxruntime"]
         for engine in reversed(there):  # OpenVINO has more to give, and the time may be short
-            if names and engine in engines and not self._late():
+            if judgeable and names and engine in engines and not self._late():
                 self._search(engine)
             if engine == "onnxruntime" or not any(t.passed for t in self._tried if t.engine == engine):
                 self._try(engine, exact)
@@ -177,7 +187,20 @@ class _Search:
         )
 
     def uniform(self, engine: Engine, level: Level) -> Tried:
-        return self._tried[self._try(engine, tuple(level for _ in self._mixtures.layers))]
+        levels = tuple(level for _ in self._mixtures.layers)
+        if not self._judgeable():
+            return Tried(engine=engine, precision=precision_of(levels), levels=levels, refused=_NOTHING)
+        return self._tried[self._try(engine, levels)]
+
+    def _judgeable(self) -> bool:
+        """Whether any case shows a segment; noted where the held-out ones do not. Raises: KernelError."""
+        held_out = self._held_out.show_segments()
+        if held_out or self._calibration.show_segments():
+            if not held_out:
+                self._notes.append("no held-out case shows a segment: they tell only that none is made up")
+            return True
+        self._notes.append(_NOTHING)
+        return False
 
     def _search(self, engine: Engine) -> None:
         """The fastest level that passes for every layer; then mixtures that may be faster."""
@@ -191,10 +214,11 @@ class _Search:
                 return
             limit = seconds["fp32"]
             for level in sorted(allowed, key=lambda level: seconds[level]):
+                if limit < _CLEARLY * seconds[level]:
+                    break
                 place = self._try(engine, tuple(level for _ in self._mixtures.layers))
                 if self._tried[place].passed:
-                    limit = seconds[level]
-                    break
+                    limit = min(limit, seconds[level])
             if limit > min(seconds.values()) and not self._late():
                 rungs = self._mixtures.rungs(engine, allowed, seconds, self._late)
                 self._climb(engine, [rung for rung in rungs if rung.seconds < limit])

@@ -54,7 +54,8 @@ class Judged:
     ) -> None:
         self._exact, self._fixed, self._labels, self._gate = exact, fixed, labels, gate
         self._cases = cases
-        self._reference: dict[str, list[Labels]] = {}
+        self._reference: tuple[list[Labels], ...] = tuple([] for _ in cases)
+        """By place, feed by feed: two cases may have one name."""
 
     def without_parameters(self) -> "Judged":
         """The same cases for stages that have no parameters."""
@@ -62,17 +63,33 @@ class Judged:
         same._reference = self._reference
         return same
 
+    def show_segments(self) -> bool:
+        """Whether fp32 finds anything in any of the cases. Raises: KernelError."""
+        return any(
+            self._known(place, number).any()
+            for place, case in enumerate(self._cases)
+            for number in range(len(case.feeds))
+        )
+
     def verdict(self, session: NetworkSession) -> Verdict:
         """Of all cases, ending with the first that fails. Raises: KernelError."""
         found = []
-        for case in self._cases:
-            found.append(self._of_case(session, case))
+        for place in range(len(self._cases)):
+            found.append(self._of_case(session, place))
             if not found[-1].passed:
                 break
         return worst(found)
 
-    def _of_case(self, session: NetworkSession, case: Case) -> Verdict:
-        known = self._reference.setdefault(case.name, [])
+    def _known(self, place: int, number: int) -> Labels:
+        """What fp32 makes of a feed of a case; those before it come first."""
+        known, feeds = self._reference[place], self._cases[place].feeds
+        while len(known) <= number:
+            known.append(self._labels(self._exact.run(feeds[len(known)])))
+        return known[number]
+
+    def _of_case(self, session: NetworkSession, place: int) -> Verdict:
+        case = self._cases[place]
+        known: list[Labels] = []
         ours: list[Labels] = []
         lenient = msgspec.structs.replace(
             self._gate,
@@ -82,13 +99,12 @@ class Judged:
             tiny_differing=self._gate.tiny_voxels,
         )
         for number, feed in enumerate(case.feeds):
-            if number == len(known):
-                known.append(self._labels(self._exact.run(feed)))
+            known.append(self._known(place, number))
             ours.append(self._labels(session.run({**feed, **self._fixed})))
             if number + 1 < len(case.feeds):
                 so_far = f"{case.name}, first {number + 1} of {len(case.feeds)} feeds"
-                if not judge(so_far, known[: number + 1], ours, lenient).passed:
-                    return judge(so_far, known[: number + 1], ours, self._gate)
+                if not judge(so_far, known, ours, lenient).passed:
+                    return judge(so_far, known, ours, self._gate)
         return judge(case.name, known, ours, self._gate)
 
 

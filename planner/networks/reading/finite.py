@@ -7,7 +7,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from models.engines.assembly import let_pages_go
 from planner.networks.errors import NetworkRefused
+
+_BLOCK = 1 << 24
+"""Numbers looked at before the pages of a mapped file are let go: gigabytes are not to be held at once."""
 
 
 def check_numbers(path: Path, constants: Mapping[str, NDArray[Any]]) -> None:
@@ -19,6 +23,15 @@ def check_numbers(path: Path, constants: Mapping[str, NDArray[Any]]) -> None:
 
 
 def _holds_nan(array: NDArray[Any]) -> bool:
-    with np.errstate(all="ignore"):
-        total = array.sum()  # a tenth of the time of looking at each number; infinities may make it NaN too
-    return bool(np.isnan(total)) and bool(np.isnan(array).any())
+    flat = array.reshape(-1)
+    for start in range(0, flat.size, _BLOCK):
+        block = flat[start : start + _BLOCK]
+        with np.errstate(all="ignore"):
+            total = (
+                block.sum()
+            )  # a tenth of the time of looking at each number; infinities may make it NaN too
+        if np.isnan(total) and np.isnan(block).any():
+            return True
+        if flat.size > _BLOCK:
+            let_pages_go({"": array})
+    return False

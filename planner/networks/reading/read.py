@@ -94,7 +94,7 @@ class _Reader:
                 raise self._refused("too-large", f"larger than {self._limits.file_bytes} bytes")
             self._data = self._path.read_bytes()
         except OSError as error:
-            raise self._refused("missing-data", "cannot be opened") from error
+            raise self._refused("missing-data", _why_not(error)) from error
         model = onnx.ModelProto()
         try:
             skeleton = skeleton_of(self._data, self._limits)
@@ -364,6 +364,12 @@ class _Reader:
         except onnx.checker.ValidationError as error:
             first = str(error).partition("\n")[0]
             raise self._refused("invalid", first[:200]) from error
+
+
+def _why_not(error: OSError) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file"
+    return "is a folder" if isinstance(error, IsADirectoryError) else "cannot be opened"
 
 
 def _undeprecated(node: onnx.NodeProto, opset: int) -> onnx.NodeProto:

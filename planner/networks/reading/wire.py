@@ -22,6 +22,12 @@ ATTRIBUTE_TENSOR, ATTRIBUTE_GRAPH, ATTRIBUTE_GRAPHS = 5, 6, 11
 TENSOR_FLOAT_DATA, TENSOR_RAW_DATA, TENSOR_DOUBLE_DATA = 4, 9, 10
 
 
+_OVERRUN = {
+    "truncated": "ends in the middle",
+    "corrupt": "is damaged: something in it is said to be longer than what it is part of",
+}
+
+
 class WireError(Exception):
     """reason: truncated, corrupt, not-onnx, nesting or too-large."""
 
@@ -222,7 +228,7 @@ def _fields(data: bytes, span: Span, *, within: bool = False) -> Iterator[_Field
         else:
             raise WireError("corrupt", f"wire type {kind} is not used by ONNX")
         if end > span.end:
-            raise WireError(overrun, "ends in the middle")
+            raise WireError(overrun, _OVERRUN[overrun])
         yield _Field(number, kind, start, Span(place, end))
         place = end
 
@@ -238,7 +244,7 @@ def _varint(data: bytes, place: int, end: int, overrun: str) -> tuple[int, int]:
         shift += 7
         if shift > 63:
             raise WireError("corrupt", "a number of more than 64 bits")
-    raise WireError(overrun, "ends in the middle")
+    raise WireError(overrun, _OVERRUN[overrun])
 
 
 def _tagged(number: int, value: bytes) -> bytes:

@@ -175,7 +175,7 @@ class NetworkLoader:
         except ImportError as error:
             raise KernelError(
                 "this network is in no binding, and compiling it needs the planner's extra: "
-                "pip install 'lightbox[planner]'"
+                "pip install -e '.[planner]' in Lightbox's folder"
             ) from error
         made = plain(self._reader.structure(network), tensors)
         session = open_session("onnxruntime", made.graph, made.large, self._threads, {})
