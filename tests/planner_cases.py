@@ -91,10 +91,10 @@ def fake_operator(node: Node) -> Operator:
     return FAKES[node.operator].from_parameters(node.parameters)
 
 
-def bare_plan(*nodes: Node, outputs: Sequence[PlannedOutput] = ()) -> Plan:
+def bare_plan(*nodes: Node, pipeline: str = "p", outputs: Sequence[PlannedOutput] = ()) -> Plan:
     """A plan of these nodes as it would be read from a store: no contract, no golden case, no blob."""
     return Plan(
-        pipeline="p",
+        pipeline=pipeline,
         version="1",
         title="",
         research_use_only=True,
