@@ -112,7 +112,7 @@ def test_tensors_beside_the_file_are_found(tmp_path: Path) -> None:
 def test_a_network_that_gives_no_finite_number_is_not_shown_to_be_faithful(tmp_path: Path) -> None:
     nodes = [helper.make_node("Mul", ["x", "s"], ["y"])]
     ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 2]) for name in "xy"]
-    factors = numpy_helper.from_array(np.full(2, np.nan, np.float32), "s")
+    factors = numpy_helper.from_array(np.full(2, np.inf, np.float32), "s")
     model = helper.make_model(
         helper.make_graph(nodes, "g", ports[:1], ports[1:], [factors]),
         opset_imports=[helper.make_opsetid("", 17)],
