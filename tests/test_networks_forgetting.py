@@ -10,7 +10,7 @@ import pytest
 
 from object_store.collect import collect_garbage
 from object_store.digest import Digest
-from object_store.errors import ObjectMissing, StoreUnavailable
+from object_store.errors import ObjectMissing
 from object_store.names import Names
 from object_store.opening import Store, open_store
 from planner import binding, plan
@@ -29,6 +29,7 @@ from planner.plan import Plan
 from planner.references import references
 from planner.turn import turn
 from tests.canonical_networks import unet
+from tests.power_cut import cut_short
 
 HOUR_S = 3600.0
 
@@ -291,23 +292,10 @@ def test_what_a_cut_left_behind_goes_the_next_time(store: Store, monkeypatch: py
 
 
 def _cut_short(monkeypatch: pytest.MonkeyPatch, store: Store, allowed: int) -> bool:
-    """Forget everything, with a power cut after so many writes to the database; whether it came to that."""
-    left = iter(range(allowed))
+    """Forget everything."""
 
-    def counted(write: Callable[..., None]) -> Callable[..., None]:
-        def once(*arguments: object) -> None:
-            if next(left, None) is None:
-                raise StoreUnavailable("power cut")
-            write(*arguments)
+    def forget() -> None:
+        with turn(store):
+            forget_unused(store, ())
 
-        return once
-
-    with monkeypatch.context() as patched:
-        for verb in ("delete", "forget_tags"):
-            patched.setattr(Names, verb, counted(getattr(Names, verb)))
-        try:
-            with turn(store):
-                forget_unused(store, ())
-        except StoreUnavailable:
-            return True
-    return False
+    return cut_short(monkeypatch, allowed, ("delete", "forget_tags"), forget)

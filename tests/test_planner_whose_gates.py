@@ -182,14 +182,20 @@ def test_two_networks_of_a_plan_that_were_not_judged_together_do_not_both_run_fa
     assert not any(bound.unjudged for bound in binding_of(store).networks.values())
 
 
-def test_two_networks_of_a_plan_that_passed_together_both_run_faster(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def with_two_that_pass(store: Store, monkeypatch: pytest.MonkeyPatch) -> tuple[Digest, Plan]:
+    """A plan of two networks which everything passes, and so does the plan of one of them."""
     digest, plan, site = with_two_networks(store)
     found_bf16(store)
     judging(monkeypatch, lambda ways: True)
     judge(store, site.digest, site.plan)
     judge(store, digest, plan)
+    return digest, plan
+
+
+def test_two_networks_of_a_plan_that_passed_together_both_run_faster(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_two_that_pass(store, monkeypatch)
     assert set(rebound(store).values()) == {"bf16"}
     assert not any(bound.unjudged for bound in binding_of(store).networks.values())
 
@@ -197,11 +203,7 @@ def test_two_networks_of_a_plan_that_passed_together_both_run_faster(
 def test_of_networks_that_were_not_judged_together_the_one_that_saves_most_keeps_its_way(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    digest, plan, site = with_two_networks(store)
-    found_bf16(store)
-    judging(monkeypatch, lambda ways: True)
-    judge(store, site.digest, site.plan)
-    judge(store, digest, plan)
+    digest, plan = with_two_that_pass(store, monkeypatch)
     users = {graph: (str(digest),) for node in plan.nodes for graph in networks_of(node)}
     bound = bound_networks(store, users)
     for most in bound:
