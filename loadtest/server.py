@@ -77,7 +77,7 @@ class LightboxServer:
     def __enter__(self) -> Self:
         try:
             self._start()
-        except BaseException:
+        except BaseException:  # whatever ended the start, no process may be left behind
             self.stop()
             raise
         return self

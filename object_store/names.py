@@ -192,7 +192,7 @@ class Names:
                 if connection.total_changes != before:
                     connection.execute("UPDATE sequence SET changes = changes + 1")
                 connection.execute("COMMIT")
-            except BaseException:
+            except BaseException:  # an interrupt as well: nothing of a transaction may stay open
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise

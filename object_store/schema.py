@@ -53,7 +53,7 @@ def connect(path: Path) -> sqlite3.Connection:
                 connection.executescript(_TABLES)
         _refuse_other_versions(path, connection)
         connection.execute("PRAGMA synchronous = FULL")  # a name that was set survives a power cut
-    except BaseException:
+    except BaseException:  # an interrupt as well: nobody else would close it
         connection.close()
         raise
     return connection

@@ -205,12 +205,10 @@ def _one(
     if variant is None:  # an opaque graph
         return None
     node = next(node for node in plan.nodes if network in {graph for graph, _ in members_of(node)})
+    tuned_network = partial(TunedNetwork, network=network, family=variant.family, step=node.step)
     alone = bool(variant.own_large)  # the family's filters, rounded, are not its own
     if variant.family in found and not alone:
-        ways = found[variant.family].ways
-        return TunedNetwork(
-            network=network, family=variant.family, step=node.step, tried=(), notes=(), ways=ways
-        )
+        return tuned_network(tried=(), notes=(), ways=found[variant.family].ways)
     family = _family(store, reader, variant)
     known = tuned_family(store, family.base) or Tuned(family=family.base, ways=())
     asked = _asked(plan, network, family)
@@ -218,15 +216,8 @@ def _one(
     if search is not None:
         progress(f"{node.step}: this was looked for before, with the same cases, gate and engines")
         found[variant.family] = known
-        return TunedNetwork(
-            network=network,
-            family=variant.family,
-            step=node.step,
-            tried=search.tried,
-            notes=search.notes,
-            ways=known.ways,
-            remembered=True,
-            search=search,
+        return tuned_network(
+            tried=search.tried, notes=search.notes, ways=known.ways, remembered=True, search=search
         )
     structure = reader.structure(network)
     try:
@@ -245,15 +236,7 @@ def _one(
         )
     except NothingHeldOut as why:
         progress(f"{node.step}: {why}")
-        return TunedNetwork(
-            network=network,
-            family=variant.family,
-            step=node.step,
-            tried=(),
-            notes=(str(why),),
-            ways=known.ways,
-            hindered=True,
-        )
+        return tuned_network(tried=(), notes=(str(why),), ways=known.ways, hindered=True)
     ways = stored_ways(store, planned, family, network, alone, reader)
     search = Search(
         asked=asked,
@@ -265,15 +248,7 @@ def _one(
     tuned = found[variant.family] = add_search(
         store, known, search, ways, partial(_in_use, store, family.base)
     )
-    return TunedNetwork(
-        network=network,
-        family=variant.family,
-        step=node.step,
-        tried=search.tried,
-        notes=search.notes,
-        ways=tuned.ways,
-        search=search,
-    )
+    return tuned_network(tried=search.tried, notes=search.notes, ways=tuned.ways, search=search)
 
 
 def _planned(

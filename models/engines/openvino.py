@@ -116,7 +116,7 @@ class OpenvinoSession:
             copies.made += 1
         try:
             return copies, self._compiled(shapes)
-        except BaseException:
+        except BaseException:  # whatever it was, there is no such copy, and others may be waiting
             with self._changed:
                 copies.made -= 1
                 self._changed.notify_all()

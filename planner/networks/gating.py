@@ -12,7 +12,9 @@ from planner.errors import NotChecked
 from planner.golden_runs import GoldenRun
 from planner.live import live_plans, served_plans
 from planner.machine import machine_facts
+from planner.names import variant_name
 from planner.networks.bind import bound_networks, networks_in
+from planner.networks.families.members import families
 from planner.networks.judged import deciding, together_on
 from planner.networks.keeping import NetworkReader
 from planner.networks.precision.gate import Gate, Verdict, judge, refused, worst
@@ -176,8 +178,6 @@ def _ways(store: Store, network: str) -> tuple[Way, ...]:
 
 
 def _family(store: Store, reader: NetworkReader, variant: Variant) -> Family | None:
-    from planner.networks.families.members import families
-
     structure = Digest.parse(reader.record(variant.network).structure).sha256
     return families(store, structure).get(variant.family)
 
@@ -187,8 +187,6 @@ def _trial(store: Store, ways: Mapping[str, Way], networks: Collection[str]) -> 
 
     A network that is left out runs from its imported numbers, and has none once it is verified.
     """
-    from planner.names import variant_name
-
     bound = bound_networks(store, dict.fromkeys(sorted(networks), ()))
     for network, way in ways.items():
         named = store.names.get(variant_name(Digest.parse(network).sha256))
