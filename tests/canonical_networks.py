@@ -122,3 +122,10 @@ class Canonical:
         shape[axis] = -1
         scale = self.scale.astype(np.float32).reshape(shape)
         self._tensors[name] = self._tensors[name] * scale
+
+
+def same_bits(one: dict[str, np.ndarray], other: Opened) -> bool:
+    """Whether these are the very tensors of a network."""
+    return one.keys() == other.tensors.keys() and all(
+        one[name].tobytes() == other.tensors[name].tobytes() for name in one
+    )

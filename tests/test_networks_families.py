@@ -21,8 +21,7 @@ from planner.networks.families.register import register
 from planner.networks.keeping import NetworkReader, is_large
 from planner.networks.records import Family
 from planner.networks.structure import Opened
-from tests.canonical_networks import Canonical, changed, unet
-from tests.power_cut import cut_short
+from tests.canonical_networks import Canonical, changed, same_bits, unet
 
 
 @pytest.fixture
@@ -43,12 +42,6 @@ def large_names(opened: Opened) -> list[str]:
 
 def affine_names(opened: Opened) -> set[str]:
     return set(opened.tensors) - set(filters_of(opened.structure))
-
-
-def same_bits(one: dict[str, np.ndarray], other: Opened) -> bool:
-    return one.keys() == other.tensors.keys() and all(
-        one[name].tobytes() == other.tensors[name].tobytes() for name in one
-    )
 
 
 def test_the_first_network_of_a_structure_is_the_base_of_a_family(store: Store) -> None:
@@ -339,32 +332,6 @@ def test_among_many_bases_and_members_no_more_is_read_than_among_few(
         counts.append(len(read))
     assert len(families(store)) == 24
     assert len(set(counts[1:])) == 1
-
-
-@pytest.mark.parametrize("member", [unet(1), unet(1, norms=2, folded=True)])
-def test_a_registration_cut_short_at_any_write_is_completed_by_the_next(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, member: Opened
-) -> None:
-    base = unet(1, norms=1, folded=True)
-    for allowed in range(20):
-        with open_store(tmp_path / str(allowed)) as store:
-            register(store, base)
-            cut = _cut_short(monkeypatch, store, allowed, member)
-            done = register(store, member)
-            assert done.family != done.network
-            assert same_bits(NetworkReader(store.objects, store.names).tensors(done.network), member)
-            assert len(families(store)) == 1
-            with open_store(tmp_path / f"{allowed} alone") as alone:
-                _cut_short(monkeypatch, alone, allowed, base)
-                assert register(alone, base).family == register(alone, member).family
-        if not cut:
-            assert allowed > 0, "no write was ever cut"
-            return
-    pytest.fail("a registration never came to its end")
-
-
-def _cut_short(monkeypatch: pytest.MonkeyPatch, store: Store, allowed: int, opened: Opened) -> bool:
-    return cut_short(monkeypatch, allowed, ("set_all", "tag"), lambda: register(store, opened))
 
 
 def test_two_processes_that_register_at_once_share_one_family(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Registering a variant: what is hashed when, and what is left behind where it is cut short."""
+"""Registering a variant: what is hashed when, and what is left where it is cut short."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,12 +14,13 @@ from planner.names import EXACTS, FAMILIES, VARIANTS
 from planner.networks.families import register as registering
 from planner.networks.families.bases import Base, read_base
 from planner.networks.families.filters import filters_of
-from planner.networks.families.members import compare
+from planner.networks.families.members import compare, families
 from planner.networks.families.register import register
 from planner.networks.families.unfold import unfold
 from planner.networks.keeping import NetworkReader, is_large
 from planner.networks.structure import Opened
-from tests.canonical_networks import unet
+from tests.canonical_networks import same_bits, unet
+from tests.power_cut import cut_short
 
 
 @pytest.fixture
@@ -109,3 +110,29 @@ def test_a_variant_whose_naming_fails_is_not_registered_at_all_and_can_be_brough
     assert {n: a.tobytes() for n, a in tensors.items()} == {
         n: np.ascontiguousarray(a).tobytes() for n, a in other.tensors.items()
     }
+
+
+@pytest.mark.parametrize("member", [unet(1), unet(1, norms=2, folded=True)])
+def test_a_registration_cut_short_at_any_write_is_completed_by_the_next(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, member: Opened
+) -> None:
+    base = unet(1, norms=1, folded=True)
+    for allowed in range(20):
+        with open_store(tmp_path / str(allowed)) as store:
+            register(store, base)
+            cut = _cut_short(monkeypatch, store, allowed, member)
+            done = register(store, member)
+            assert done.family != done.network
+            assert same_bits(NetworkReader(store.objects, store.names).tensors(done.network), member)
+            assert len(families(store)) == 1
+            with open_store(tmp_path / f"{allowed} alone") as alone:
+                _cut_short(monkeypatch, alone, allowed, base)
+                assert register(alone, base).family == register(alone, member).family
+        if not cut:
+            assert allowed > 0, "no write was ever cut"
+            return
+    pytest.fail("a registration never came to its end")
+
+
+def _cut_short(monkeypatch: pytest.MonkeyPatch, store: Store, allowed: int, opened: Opened) -> bool:
+    return cut_short(monkeypatch, allowed, ("set_all", "tag"), lambda: register(store, opened))
