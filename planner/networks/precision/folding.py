@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import msgspec
+from msgspec.structs import replace
 from numpy.typing import NDArray
 
 from models.errors import KernelError
@@ -65,8 +65,8 @@ class Folding:
                 cases.without_parameters().verdict(session) for cases in (self.calibration, self.held_out)
             ]
         except KernelError as error:
-            return _with(tried, refused=f"{engine} cannot run it: {error}"), None
-        tried = _with(
+            return replace(tried, refused=f"{engine} cannot run it: {error}"), None
+        tried = replace(
             tried,
             method=mixtures.method(engine) if "int8" in levels else "",
             calibration=verdicts[0],
@@ -76,7 +76,7 @@ class Folding:
         if not tried.passed:
             return tried, None
         own, lifted, exact = self._times(session, session_of(choice.stage, engine, self.threads))
-        tried = _with(tried, rounds_s=tuple(own), baseline_rounds_s=tuple(exact))
+        tried = replace(tried, rounds_s=tuple(own), baseline_rounds_s=tuple(exact))
         share = min(own) / min(lifted)
         self.progress(f"{engine} {tried.precision}, folded into filters of its own: {share:.2f} of the time")
         if share >= WORTH:
@@ -98,7 +98,3 @@ class Folding:
 
 def _bytes(tensors: Mapping[str, NDArray[Any]]) -> int:
     return sum(array.nbytes for array in tensors.values())
-
-
-def _with(tried: Tried, **changes: Any) -> Tried:
-    return msgspec.structs.replace(tried, **changes)
